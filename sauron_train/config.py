@@ -1,0 +1,271 @@
+"""What an experiment is: one frozen object, read from YAML and written back whole.
+
+A recipe names only what it changes; every other key has the default below. An unknown key is an error that names the
+nearest known one, so that a typing mistake never trains the wrong experiment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sauron_train.errors import ConfigError
+
+Range = tuple[float, float]
+Probability = typing.Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """One frozen block of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which cases are trained on, and in what pieces the network sees them."""
+
+    patch: tuple[int, ...] = Field(description="patch size in voxels, one number per network dimension")
+    batch_size: int = Field(2, ge=1)
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="training steps that count as one epoch; null = one pass over all slices or cases"
+    )
+    foreground: Probability = Field(0.33, description="share of the patches that are centred on a labelled voxel")
+    validation: float = Field(0.2, gt=0.0, lt=1.0, description="share of the patients kept for validation")
+    group_by: str | None = Field(
+        None, description="regular expression with one group: cases that share it are one patient and stay together"
+    )
+    workers: int = Field(1, ge=0, description="processes that load and augment; 0 = in the training process")
+
+
+class PreprocessConfig(Section):
+    """What happens to every image, in this order, before anything random does (paper, Appendix C.1)."""
+
+    spacing: tuple[float | None, float | None, float | None] | None = Field(
+        None, description="voxel size in mm to resample to; null on an axis keeps it"
+    )
+    clip: Range | None = Field(None, description="intensities are clipped to this range")
+    shift_scale: Range | None = Field(None, description="(a, b): intensities become (x - a) / b")
+
+
+class AugmentConfig(Section):
+    """Random changes of the training images, in this order (paper, Appendix C.2); probability 0 switches one off."""
+
+    scale: Range = (0.9, 1.1)
+    scale_p: Probability = 0.0
+    rotation: Range = Field((-10.0, 10.0), description="degrees, in plane")
+    rotation_p: Probability = 0.0
+    gamma: Range = Field((-0.3, 0.3), description="natural logarithm of the exponent")
+    gamma_p: Probability = 0.0
+    flip_axes: tuple[int, ...] = Field((), description="axes of the patch that may be flipped, each by itself")
+    flip_p: Probability = 0.5
+    elastic_p: Probability = 0.0
+    elastic_control_points: int = Field(7, ge=4)
+    elastic_displacement: float = Field(7.5, ge=0.0, description="largest displacement of a control point in mm")
+    z_normalise: bool = Field(True, description="zero mean and unit variance per image and channel, last of all")
+
+
+class NetworkConfig(Section):
+    """The U-Net (paper, Appendices B and C.3)."""
+
+    dim: Literal[2, 3]
+    levels: int = Field(5, ge=2, le=8)
+    init_filters: int = Field(32, ge=2)
+    max_filters: int = Field(480, ge=2)
+    norm: Literal["instance", "batch"] = "instance"
+
+
+class LossConfig(Section):
+    """Segmentation loss plus λ times the mean of δ_opt over the prunable layers (paper, Section 3)."""
+
+    lambda_: float = Field(0.5, alias="lambda", ge=0.0, description="weight of δ_opt; 0 trains without it")
+    normalization: Literal["maps", "none", "distances", "off"] = Field(
+        "maps", description="how δ_opt is normalised (paper, Appendix A); off = no δ_opt at all"
+    )
+    window: int = Field(2, ge=1, description="ω: side and stride of the average pooling before distances are taken")
+
+
+class OptimizerConfig(Section):
+    """Adam with polynomial decay of the learning rate: lr · (1 - epoch / epochs) ** power (paper, Appendix C.4)."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(1e-5, ge=0.0)
+    power: float = Field(0.9, ge=0.0)
+
+
+class PruneConfig(Section):
+    """δ_prune and the thresholds that adjust themselves per layer (paper, Section 3.2)."""
+
+    enabled: bool = True
+    threshold_start: float = Field(0.001, ge=0.0, le=1.0)
+    threshold_max: float = Field(0.3, ge=0.0, le=1.0, description="τ_max, in the unit of δ_prune")
+    kappa: int = Field(15, ge=1, description="κ: number of steps from the first threshold to τ_max")
+    patience: int = Field(5, ge=1, description="ρ: epochs a layer waits between two rises of its threshold")
+    mu: Probability = Field(0.02, description="μ: a layer that lost this share of its filters has not converged")
+    batches: int = Field(4, ge=1, description="training batches over which δ_prune is averaged")
+    first_epoch: int = Field(1, ge=1)
+    last_epoch: int | None = Field(None, ge=1, description="no cut after this epoch; null = to the end, as published")
+    converge_on: Literal["validation", "train"] = "validation"
+    validation_veto: bool = Field(True, description="a new best validation loss holds the thresholds")
+
+    @model_validator(mode="after")
+    def _thresholds_in_order(self) -> Self:
+        if self.threshold_max < self.threshold_start:
+            raise ValueError("threshold_max must not be below threshold_start")
+        return self
+
+
+class ProbeConfig(Section):
+    """The fixed images on which maps are measured and stored."""
+
+    images: int = Field(4, ge=1)
+    every: int = Field(5, ge=1, description="maps are stored every so many epochs, and at the first and the last")
+    max_side: int = Field(64, ge=4, description="maps are pooled until no side is longer, in voxels")
+
+
+class HardwareConfig(Section):
+    """Where it runs, in the words of Lightning Fabric."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    name: str = ""
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    epochs: int = Field(ge=1)
+    data: DataConfig
+    preprocess: PreprocessConfig = PreprocessConfig()
+    augment: AugmentConfig = AugmentConfig()
+    network: NetworkConfig
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    prune: PruneConfig = PruneConfig()
+    probe: ProbeConfig = ProbeConfig()
+    hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if len(self.data.patch) != self.network.dim:
+            raise ValueError(
+                f"data.patch has {len(self.data.patch)} numbers but network.dim is {self.network.dim}; "
+                f"give {self.network.dim}"
+            )
+        factor = 2 ** (self.network.levels - 1)
+        if any(side < 1 or side % factor for side in self.data.patch):
+            raise ValueError(
+                f"data.patch {list(self.data.patch)} must be divisible by {factor}, "
+                f"because {self.network.levels} levels halve it {self.network.levels - 1} times"
+            )
+        if any(axis not in range(self.network.dim) for axis in self.augment.flip_axes):
+            raise ValueError(f"augment.flip_axes must lie between 0 and {self.network.dim - 1}")
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole configuration as YAML, defaults included, in the order of the sections above."""
+        return yaml.safe_dump(
+            self.model_dump(by_alias=True, mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None
+        )
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """Check nested values and freeze them.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known one is named), a missing or an impossible value.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def load_yaml(text: str, source: str) -> dict[str, Any]:
+    """Parse YAML that must be a table of keys.
+
+    Raises:
+        ConfigError: not YAML, or not a table; `source` is named in the message.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must be a table of keys and values")
+    return values
+
+
+def with_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Apply `section.key=value` assignments, as given to `--set`, to nested values; returns a new table.
+
+    Values are read as YAML, so `prune.enabled=false` and `data.patch=[64, 64]` mean what they say.
+
+    Raises:
+        ConfigError: an assignment without `=`, or one that reaches into a value that is no section.
+    """
+    result = _copy(values)
+    for assignment in assignments:
+        key, found, text = assignment.partition("=")
+        if not found or not key.strip():
+            raise ConfigError(f"--set {assignment!r} must have the form section.key=value")
+        *path, last = key.strip().split(".")
+        section = result
+        for part in path:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {assignment!r} reaches into {part!r}, which is a value and no section")
+        try:
+            section[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from None
+    return result
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """All keys of the configuration in dotted form, sections left out."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        dotted = prefix + (field.alias or name)
+        inner = _section_type(field.annotation)
+        keys += known_keys(inner, dotted + ".") if inner else [dotted]
+    return keys
+
+
+def _section_type(annotation: Any) -> type[BaseModel] | None:
+    options = get_args(annotation) if get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_suggestion(key)}"
+    if first["type"] == "missing":
+        return f"the configuration lacks {key!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key or first["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[0].lower()}{message[1:]} (it is {first['input']!r})"
+
+
+def _suggestion(key: str) -> str:
+    known = known_keys()
+    by_last = {k.rsplit(".", 1)[-1]: k for k in known}
+    near = difflib.get_close_matches(key, known, n=1) or [
+        by_last[last] for last in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1)
+    ]
+    return f"; did you mean {near[0]!r}?" if near else "; `sauron-train describe RECIPE --config` lists all keys"

@@ -1,0 +1,1 @@
+"""Data sets become cases, subjects and patches; the only place that knows TorchIO."""

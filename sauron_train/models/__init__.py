@@ -1,0 +1,1 @@
+"""Networks; nothing about pruning in them."""

@@ -1,0 +1,1 @@
+"""The method: measure (distances), decide (policy), cut (graph, surgery)."""

@@ -1,0 +1,97 @@
+"""Names of the files in a run folder, and writes that are whole or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save as to_safetensors
+
+from sauron_train.runlog.schema import Array, safe_file_name
+
+CONFIG = "config.yaml"
+INFO = "run.json"
+EPOCHS = "epochs.csv"
+LAYERS = "layers.csv"
+PRUNINGS = "prunings.jsonl"
+EVALUATION = "evaluation.json"
+CHECKPOINTS = "checkpoints"
+MAPS = "maps"
+PROBE = "probe.safetensors"
+PREDICTION = "prediction.safetensors"
+
+
+def epoch_folder(epoch: int) -> str:
+    """Folder of one epoch's maps, relative to the run: `maps/epoch_0005`."""
+    return f"{MAPS}/epoch_{epoch:04d}"
+
+
+def maps_file(epoch: int, layer: str) -> str:
+    """File of one layer's maps, relative to the run."""
+    return f"{epoch_folder(epoch)}/{safe_file_name(layer)}.safetensors"
+
+
+def checkpoint_file(epoch: int) -> str:
+    """File of one epoch's weights, relative to the run."""
+    return f"{CHECKPOINTS}/epoch_{epoch:04d}.safetensors"
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new and nothing between.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the old file is then still there.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Atomically write indented UTF-8 JSON."""
+    write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+    """Atomically write arrays as safetensors; metadata values are stored as JSON text."""
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+    write_atomically(path, to_safetensors(dict(tensors), metadata=texts))
+
+
+def append(path: Path, text: str) -> None:
+    """Append whole lines in one write and wait until they are on disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        data = text.encode()
+        while data:
+            data = data[os.write(handle, data) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this the rename itself may be lost in a power cut; some network file systems refuse it.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,250 @@
+"""The words of a run folder: every row, record and file that training writes and views read.
+
+docs/run-format.md says the same in prose. Filters are always named by their number in the network as it was before the
+first cut, so that a number means the same filter in every epoch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sauron_train.errors import RunError
+
+FORMAT_VERSION = 1
+
+Status = Literal["running", "finished", "stopped", "failed"]
+Array = npt.NDArray[Any]
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One prunable layer as it was before training. `level` counts from 1 at full resolution."""
+
+    name: str
+    kind: Literal["conv", "trans"]
+    part: Literal["encoder", "decoder"]
+    level: int
+    filters: int
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """`run.json`: what a run is and how it stands.
+
+    `flops` and `parameters` are those of the unpruned network; FLOPs are counted for one patch and one forward pass,
+    a multiply-add as two. Times are UTC in ISO 8601.
+    """
+
+    status: Status
+    created: str
+    ended: str | None
+    message: str
+    host: str
+    pid: int
+    seed: int
+    device: str
+    versions: Mapping[str, str]
+    dataset: str
+    data_root: str
+    fingerprint: str
+    channels: tuple[str, ...]
+    labels: Mapping[str, int]
+    train_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    probe_images: tuple[str, ...]
+    layers: tuple[LayerInfo, ...]
+    parameters: int
+    flops: int
+    epochs_planned: int
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str) -> RunInfo:
+        """Read the parsed `run.json`; `source` is named in errors.
+
+        Raises:
+            RunError: a newer format, or a field that is missing.
+        """
+        version = values.get("format_version")
+        if not isinstance(version, int):
+            raise RunError(f"{source} has no format_version, so it is not the record of a Sauron run")
+        if version > FORMAT_VERSION:
+            raise RunError(
+                f"{source} has format version {version}, this Sauron reads up to {FORMAT_VERSION}; install a newer one"
+            )
+        known = {f.name for f in fields(cls)}
+        try:
+            plain = {key: _frozen(value) for key, value in values.items() if key in known}
+            plain["layers"] = tuple(LayerInfo(**layer) for layer in values["layers"])
+            return cls(**plain)
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{source} is incomplete or damaged ({error})") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for `json.dump`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One line of `epochs.csv`. `val_*` belong to the network that leaves the epoch, the one in the checkpoint.
+
+    Where filters were cut, `*_before_cut` are the same scores before the cut; otherwise they are equal. Losses are
+    means over steps, Dice lies in [0, 1], HD95 is in mm, seconds are wall-clock. A value that was not measured is None.
+    """
+
+    epoch: int
+    train_loss: float
+    train_segmentation_loss: float
+    train_delta_opt: float
+    val_loss: float
+    val_dice: float
+    val_loss_before_cut: float
+    val_dice_before_cut: float
+    lr: float
+    filters: int
+    filters_removed: int
+    parameters: int
+    flops: int
+    seconds: float
+    seconds_training: float
+    memory_mb: float
+    dice: Mapping[str, float] = field(default_factory=dict)
+    hd95: Mapping[str, float] = field(default_factory=dict)
+
+    def cells(self) -> dict[str, Any]:
+        """Column name to value: the per-class tables become columns `dice_LABEL` and `hd95_LABEL`."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("dice", "hd95")}
+        plain |= {f"dice_{label}": value for label, value in self.dice.items()}
+        return plain | {f"hd95_{label}": value for label, value in self.hd95.items()}
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of `layers.csv`: a prunable layer at the end of an epoch.
+
+    `filters` are those left after the cut. `delta_opt` is measured on the probe images, for the network that leaves the
+    epoch. The quantiles of δ_prune leave its reference out; they and what follows are None when pruning is off.
+    """
+
+    epoch: int
+    layer: str
+    filters: int
+    delta_opt: float | None = None
+    delta_prune_min: float | None = None
+    delta_prune_q25: float | None = None
+    delta_prune_median: float | None = None
+    delta_prune_q75: float | None = None
+    threshold: float | None = None
+    patience: int | None = None
+    raised: bool | None = None
+    reference: int | None = None
+    removed: int = 0
+
+    def cells(self) -> dict[str, Any]:
+        """Column name to value."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RemovedFilter:
+    """A filter that went, and the survivor that says most nearly the same.
+
+    `distance` is the RMS distance of the two maps on the probe images before the cut, in units of the maps' range.
+    """
+
+    filter: int
+    delta_prune: float
+    nearest: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """One line of `prunings.jsonl`: a layer that lost filters in an epoch."""
+
+    epoch: int
+    layer: str
+    threshold: float
+    patience: int
+    reference: int
+    filters_before: int
+    filters_after: int
+    removed: tuple[RemovedFilter, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Pruning:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**values, "removed": tuple(RemovedFilter(**gone) for gone in values["removed"])})
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The fixed images on which maps are measured.
+
+    `images` (P, channels, *spatial) float32 as the network sees them; `labels` (P, *spatial) uint8; `names` one per
+    image; `spacing` voxel size in mm per spatial axis.
+    """
+
+    images: Array
+    labels: Array
+    names: tuple[str, ...]
+    spacing: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """The maps of one layer at one epoch for all P probe images.
+
+    `maps` (P, C, *spatial) float16, average-pooled by `pooling` from the layer's own resolution; `distances` (P, C, C)
+    float16, RMS between maps scaled to [0, 1] and pooled with ω; `filters` (C,) original numbers; `delta_prune` (C,)
+    float32, NaN where not measured.
+    """
+
+    epoch: int
+    layer: str
+    maps: Array
+    distances: Array
+    filters: Array
+    delta_prune: Array
+    pooling: int
+
+
+def epoch_columns(labels: Mapping[str, int]) -> list[str]:
+    """Header of `epochs.csv` for a data set with these labels; background has no score."""
+    plain = [f.name for f in fields(EpochRow) if f.name not in ("dice", "hd95")]
+    foreground = [name for name, value in labels.items() if value != 0]
+    return plain + [f"dice_{name}" for name in foreground] + [f"hd95_{name}" for name in foreground]
+
+
+def layer_columns() -> list[str]:
+    """Header of `layers.csv`."""
+    return [f.name for f in fields(LayerRow)]
+
+
+def safe_file_name(name: str) -> str:
+    """A layer's name as a file name.
+
+    Raises:
+        RunError: a name that could leave the folder or does not fit every file system.
+    """
+    if not _SAFE_NAME.fullmatch(name) or name.startswith("."):
+        raise RunError(f"{name!r} cannot be used as a file name in a run folder")
+    return name
+
+
+def empty_delta_prune(filters: int) -> Array:
+    """δ_prune of a layer for which it was not measured."""
+    return np.full(filters, np.nan, dtype=np.float32)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,144 @@
+"""The only writer of run folders.
+
+One epoch is one commit: maps and weights first, then the lines of `layers.csv` and `prunings.jsonl`, and last the line
+of `epochs.csv`. Readers believe only what belongs to an epoch whose line in `epochs.csv` is whole, so a crash at any
+point leaves an epoch that is there or an epoch that never was.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sauron_train.config import Config
+from sauron_train.errors import RunError
+from sauron_train.runlog import files
+from sauron_train.runlog.schema import (
+    Array,
+    EpochRow,
+    LayerMaps,
+    LayerRow,
+    Probe,
+    Pruning,
+    RunInfo,
+    Status,
+    epoch_columns,
+    layer_columns,
+)
+
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunWriter:
+    """Writes one run; make it with `create`."""
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        self.path = path
+        self.info = info
+        self._epoch_columns = epoch_columns(info.labels)
+        self._layer_columns = layer_columns()
+
+    @classmethod
+    def create(cls, path: Path, config: Config, info: RunInfo) -> RunWriter:
+        """Start a new run folder.
+
+        Raises:
+            RunError: the folder exists already, or cannot be made.
+        """
+        refuse_existing(path)
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"the run folder {path} cannot be made: {error.strerror}") from None
+        writer = cls(path, info)
+        files.write_atomically(path / files.CONFIG, config.to_yaml())
+        files.append(path / files.LAYERS, _csv_lines(writer._layer_columns, []))
+        files.append(path / files.PRUNINGS, "")
+        files.append(path / files.EPOCHS, _csv_lines(writer._epoch_columns, []))
+        files.write_json(path / files.INFO, info.to_json())
+        return writer
+
+    def write_probe(self, probe: Probe) -> None:
+        """Store the probe images and their labels."""
+        tensors = {"images": probe.images.astype(np.float16), "labels": probe.labels.astype(np.uint8)}
+        files.write_tensors(
+            self.path / files.MAPS / files.PROBE, tensors, {"names": probe.names, "spacing": probe.spacing}
+        )
+
+    def write_maps(self, layer_maps: LayerMaps) -> None:
+        """Store one layer's maps of one epoch; they count once the epoch is committed."""
+        tensors = {
+            "maps": layer_maps.maps.astype(np.float16),
+            "distances": layer_maps.distances.astype(np.float16),
+            "filters": layer_maps.filters.astype(np.int32),
+            "delta_prune": layer_maps.delta_prune.astype(np.float32),
+        }
+        metadata = {"epoch": layer_maps.epoch, "layer": layer_maps.layer, "pooling": layer_maps.pooling}
+        files.write_tensors(self.path / files.maps_file(layer_maps.epoch, layer_maps.layer), tensors, metadata)
+
+    def write_prediction(self, epoch: int, labels: Array) -> None:
+        """Store the label maps (P, *spatial) predicted for the probe images."""
+        path = self.path / files.epoch_folder(epoch) / files.PREDICTION
+        files.write_tensors(path, {"labels": labels.astype(np.uint8)}, {"epoch": epoch})
+
+    def commit_epoch(self, row: EpochRow, layers: Sequence[LayerRow], prunings: Sequence[Pruning]) -> None:
+        """Make the epoch part of the run; everything else of this epoch must have been written before."""
+        files.append(
+            self.path / files.LAYERS, _csv_lines(self._layer_columns, (r.cells() for r in layers), header=False)
+        )
+        files.append(self.path / files.PRUNINGS, "".join(_json_line(asdict(pruning)) for pruning in prunings))
+        files.append(self.path / files.EPOCHS, _csv_lines(self._epoch_columns, [row.cells()], header=False))
+
+    def finish(self, status: Status, message: str = "") -> None:
+        """Say in `run.json` how the run ended."""
+        self.info = replace(self.info, status=status, message=message, ended=now())
+        files.write_json(self.path / files.INFO, self.info.to_json())
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse a folder that is there already: a run is never written over.
+
+    Raises:
+        RunError: the path exists.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists already; choose another --out, a run is never written over")
+
+
+def write_evaluation(run: Path, values: Any) -> None:
+    """Store the result of an evaluation in the run folder."""
+    files.write_json(run / files.EVALUATION, values)
+
+
+def _csv_lines(columns: Sequence[str], rows: Iterable[dict[str, Any]], header: bool = True) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    if header:
+        table.writeheader()
+    for row in rows:
+        table.writerow({key: _cell(value) for key, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.8g}" if isinstance(value, float) else value
+
+
+def _json_line(values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
