@@ -40,6 +40,10 @@ class DataConfig(Section):
     group_by: str | None = Field(
         None, description="regular expression with one group: cases that share it are one patient and stay together"
     )
+    channels: int | None = Field(
+        None, ge=1, description="number of image channels the recipe is made for; null = whatever the data set has"
+    )
+    slice_axis: int = Field(2, ge=0, le=2, description="2D only: axis of the stack along which slices are taken")
     workers: int = Field(1, ge=0, description="processes that load and augment; 0 = in the training process")
 
 

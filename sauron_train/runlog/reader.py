@@ -208,7 +208,8 @@ class MapsFile:
         with self._open() as file:
             if index is not None:
                 return np.asarray(file.get_slice("distances")[index], dtype=np.float32)
-            return np.asarray(file.get_tensor("distances"), dtype=np.float32).mean(axis=0)
+            every: Array = np.asarray(file.get_tensor("distances"), dtype=np.float32)
+        return np.asarray(every.mean(axis=0))
 
     def _tensor(self, name: str) -> Array:
         with self._open() as file:

@@ -72,14 +72,14 @@ class RunWriter:
 
     def write_probe(self, probe: Probe) -> None:
         """Store the probe images and their labels."""
-        tensors = {"images": probe.images.astype(np.float16), "labels": probe.labels.astype(np.uint8)}
+        tensors: dict[str, Array] = {"images": probe.images.astype(np.float16), "labels": probe.labels.astype(np.uint8)}
         files.write_tensors(
             self.path / files.MAPS / files.PROBE, tensors, {"names": probe.names, "spacing": probe.spacing}
         )
 
     def write_maps(self, layer_maps: LayerMaps) -> None:
         """Store one layer's maps of one epoch; they count once the epoch is committed."""
-        tensors = {
+        tensors: dict[str, Array] = {
             "maps": layer_maps.maps.astype(np.float16),
             "distances": layer_maps.distances.astype(np.float16),
             "filters": layer_maps.filters.astype(np.int32),
@@ -91,7 +91,7 @@ class RunWriter:
     def write_prediction(self, epoch: int, labels: Array) -> None:
         """Store the label maps (P, *spatial) predicted for the probe images."""
         path = self.path / files.epoch_folder(epoch) / files.PREDICTION
-        files.write_tensors(path, {"labels": labels.astype(np.uint8)}, {"epoch": epoch})
+        files.write_tensors(path, {"labels": np.asarray(labels, dtype=np.uint8)}, {"epoch": epoch})
 
     def commit_epoch(self, row: EpochRow, layers: Sequence[LayerRow], prunings: Sequence[Pruning]) -> None:
         """Make the epoch part of the run; everything else of this epoch must have been written before."""
