@@ -115,7 +115,11 @@ class PruneConfig(Section):
     batches: int = Field(4, ge=1, description="training batches over which δ_prune is averaged")
     first_epoch: int = Field(1, ge=1)
     last_epoch: int | None = Field(None, ge=1, description="no cut after this epoch; null = to the end, as published")
-    converge_on: Literal["validation", "train"] = "validation"
+    converge_on: Literal["validation", "train", "always"] = Field(
+        "validation",
+        description="losses by which a layer has converged; always = thresholds rise every ρ epochs whatever the losses"
+        " do, for runs too short to converge (design choice)",
+    )
     validation_veto: bool = Field(True, description="a new best validation loss holds the thresholds")
 
     @model_validator(mode="after")
