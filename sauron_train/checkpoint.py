@@ -1,0 +1,112 @@
+"""Weights as safetensors with all that is needed to rebuild the network, and the resume state apart.
+
+Neither file can run code when it is read: safetensors holds numbers only, the resume state is loaded with
+`weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from sauron_train.errors import RunError
+from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.runlog.files import write_atomically
+
+FORMAT_VERSION = 1
+RESUME = "checkpoints/resume.pt"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself: its scores are those of exactly these weights.
+
+    `filters` are the original numbers of the filters that each layer has left; `labels` maps class names to numbers.
+    """
+
+    epoch: int
+    architecture: UNetSpec
+    filters: Mapping[str, tuple[int, ...]]
+    labels: Mapping[str, int]
+    scores: Mapping[str, float]
+    format_version: int = FORMAT_VERSION
+
+
+def save_checkpoint(path: Path, model: UNet, info: CheckpointInfo) -> None:
+    """Atomically write weights and description."""
+    metadata = {key: json.dumps(value) for key, value in asdict(info).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, save(tensors, metadata=metadata))
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Read a checkpoint's description.
+
+    Raises:
+        RunError: missing, damaged, of a newer format or not a Sauron checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            values = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+        if int(values["format_version"]) > FORMAT_VERSION:
+            raise RunError(f"{path} was written by a newer Sauron; install a newer one to read it")
+        return CheckpointInfo(
+            epoch=int(values["epoch"]),
+            architecture=UNetSpec.from_json(values["architecture"]),
+            filters={layer: tuple(numbers) for layer, numbers in values["filters"].items()},
+            labels=values["labels"],
+            scores=values["scores"],
+        )
+    except FileNotFoundError:
+        raise RunError(f"{path} is not there") from None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is not a readable Sauron checkpoint ({error})") from None
+
+
+def load_model(path: Path) -> tuple[UNet, CheckpointInfo]:
+    """Rebuild the network of a checkpoint, in eval mode on the CPU.
+
+    Raises:
+        RunError: see `read_info`; also weights that do not fit the architecture.
+    """
+    info = read_info(path)
+    model = UNet(info.architecture)
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        first = str(error).splitlines()[-1].strip()
+        raise RunError(f"{path} is damaged: its weights do not fit its architecture ({first})") from None
+    return model.eval(), info
+
+
+def save_state(run: Path, state: Mapping[str, Any]) -> None:
+    """Atomically write what a later process needs to go on: optimizer, thresholds, generators."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(run / RESUME, buffer.getvalue())
+
+
+def load_state(run: Path) -> dict[str, Any]:
+    """Read the resume state.
+
+    Raises:
+        RunError: missing, damaged, or holding anything but plain values and tensors.
+    """
+    path = run / RESUME
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"{path} is not there, so this run cannot go on") from None
+    except Exception as error:  # torch raises many kinds here; all mean the same to the user
+        raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict):
+        raise RunError(f"{path} holds no resume state")
+    return state

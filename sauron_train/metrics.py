@@ -1,0 +1,84 @@
+"""Dice and 95th-percentile Hausdorff distance per class, by MONAI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import compute_dice
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Scores of one case by class name; NaN where a class is absent from the reference, or never predicted (HD95)."""
+
+    case: str
+    dice: Mapping[str, float]
+    hd95: Mapping[str, float]
+
+
+def score_case(
+    case: str,
+    prediction: Tensor,
+    reference: Tensor,
+    labels: Mapping[str, int],
+    spacing: Sequence[float] | None = None,
+) -> CaseScores:
+    """Compare two label maps of one case.
+
+    Args:
+        case: its name.
+        prediction: (*spatial) class numbers.
+        reference: (*spatial) class numbers.
+        labels: class name to number, 0 is background and gets no score.
+        spacing: voxel size in mm; None leaves HD95 out, which costs far more than Dice.
+    """
+    foreground = {name: value for name, value in labels.items() if value != 0}
+    predicted, expected = (_one_hot(x, max(labels.values()) + 1) for x in (prediction, reference))
+    values = compute_dice(predicted, expected, include_background=True, ignore_empty=True)[0].tolist()
+    dice = {name: float(values[number]) for name, number in foreground.items()}
+    hd95 = {
+        name: _hd95(predicted[:, number : number + 1], expected[:, number : number + 1], spacing)
+        for name, number in foreground.items()
+        if spacing is not None
+    }
+    return CaseScores(case, dice, hd95)
+
+
+def mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean per class over the cases in which it was scored; NaN where it never was."""
+    names = list(scores[0]) if scores else []
+    return {name: _mean([score[name] for score in scores]) for name in names}
+
+
+def mean_over_classes(scores: Mapping[str, float]) -> float:
+    """Mean over the classes that were scored; NaN if none was."""
+    return _mean(list(scores.values()))
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def _one_hot(labels: Tensor, classes: int) -> Tensor:
+    return F.one_hot(labels.long(), classes).movedim(-1, 0).unsqueeze(0)
+
+
+def _hd95(prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> float:
+    if not bool(prediction.any()) or not bool(reference.any()):
+        return float("nan")
+    distance = compute_hausdorff_distance(
+        prediction, reference, include_background=True, percentile=95, spacing=list(map(float, spacing))
+    )
+    return float(distance.squeeze())
+
+
+def to_labels(logits: Tensor) -> Tensor:
+    """(B, K, *spatial) logits to (B, *spatial) uint8 class numbers."""
+    return logits.argmax(dim=1).to(torch.uint8)
