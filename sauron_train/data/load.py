@@ -1,0 +1,178 @@
+"""From files to volumes in memory and from label maps back to files.
+
+Preprocessing is what happens to every image in the same way (paper, Appendix C.1): resampling, clipping, shifting and
+scaling. Axes stay those of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchio as tio
+
+from sauron_train.config import Config, PreprocessConfig
+from sauron_train.data.nifti import ENDINGS, read_grid, read_voxels, times, write_like
+from sauron_train.data.types import Case, Dataset, Volume
+from sauron_train.errors import DataError
+
+_SPACING_TOLERANCE_MM = 1e-3
+
+
+def load_volumes(
+    cases: Sequence[Case],
+    dataset: Dataset,
+    config: Config,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Volume]:
+    """Load and preprocess cases, in the order given; `on_progress` is told how many of how many are done.
+
+    Raises:
+        DataError: a file that cannot be read, voxels that are NaN, label values that `dataset.json` does not list, or
+            another number of channels than the recipe is made for.
+    """
+    _check_channels(dataset, config)
+    volumes = []
+    for done, case in enumerate(cases, start=1):
+        volumes.append(_load_case(case, dataset.labels, config.preprocess))
+        if on_progress is not None:
+            on_progress(done, len(cases))
+    return volumes
+
+
+def load_image(images: Sequence[Path], config: Config, channels: int) -> Volume:
+    """Load and preprocess one examination without labels, one file per channel.
+
+    Raises:
+        DataError: another number of files than `channels`, files on different grids, or one that cannot be read.
+    """
+    if len(images) != channels:
+        raise DataError(
+            f"{len(images)} image files were given but the network takes {channels} channels; give one file per channel"
+        )
+    image, affine = _read_image([Path(path) for path in images])
+    return _preprocess(_case_name(Path(images[0])), image, None, affine, config.preprocess)
+
+
+def save_labels(labels: torch.Tensor, volume: Volume, reference: Path, out: Path) -> None:
+    """Write a label map on the grid of the file it was predicted from.
+
+    `labels` (X, Y, Z) lies on the grid of `volume`; resampling is undone with nearest neighbour. The file `out` gets
+    the header and affine of `reference`, holds uint8 and appears whole or not at all.
+
+    Raises:
+        DataError: labels that are not on the grid of `volume`, or an `out` that cannot be written.
+    """
+    if labels.shape != volume.image.shape[1:]:
+        raise DataError(
+            f"the labels of {volume.name} are {times(tuple(labels.shape))} voxels but the volume is "
+            f"{times(tuple(volume.image.shape[1:]))}; predict on the whole volume"
+        )
+    plain = labels.detach().cpu().to(torch.uint8)
+    shape, affine = read_grid(reference)
+    if tuple(plain.shape) != shape or not np.allclose(affine, volume.affine, atol=_SPACING_TOLERANCE_MM):
+        label_map = tio.LabelMap(tensor=plain[None], affine=volume.affine)
+        plain = tio.Resample((shape, affine))(label_map).data[0].to(torch.uint8)
+    write_like(plain.numpy(), reference, Path(out))
+
+
+def check_labels(label: npt.NDArray[np.float32], labels: dict[str, int], source: Path) -> torch.Tensor:
+    """Label values (X, Y, Z) as uint8, checked against the values that `dataset.json` lists; `source` is named.
+
+    Raises:
+        DataError: a value that is no whole number, or one that is not listed.
+    """
+    values = np.unique(label)
+    broken = values[values != np.round(values)]
+    if broken.size:
+        raise DataError(
+            f"{source} has the label value {broken[0]:g}, which is no whole number; store labels without interpolation"
+        )
+    unknown = sorted({int(value) for value in values} - set(labels.values()))
+    if unknown:
+        raise DataError(
+            f"{source} has the label value {unknown[0]}, which dataset.json does not list (it lists "
+            f"{', '.join(str(value) for value in sorted(labels.values()))}); add it to 'labels' or correct the file"
+        )
+    return torch.from_numpy(label.astype(np.uint8))
+
+
+def _check_channels(dataset: Dataset, config: Config) -> None:
+    wanted = config.data.channels
+    if wanted is not None and wanted != len(dataset.channels):
+        raise DataError(
+            f"{dataset.name} has {len(dataset.channels)} channels but the recipe is made for {wanted}; "
+            "choose another data set or change data.channels"
+        )
+
+
+def _load_case(case: Case, labels: dict[str, int], config: PreprocessConfig) -> Volume:
+    image, affine = _read_image(case.images)
+    label = None
+    if case.label is not None:
+        voxels, _ = read_voxels(case.label)
+        label = check_labels(voxels, labels, case.label)
+        if label.shape != image.shape[1:]:
+            raise DataError(f"case {case.name}: image and label have different shapes; put them on one grid")
+    return _preprocess(case.name, image, label, affine, config)
+
+
+def _read_image(paths: Sequence[Path]) -> tuple[torch.Tensor, npt.NDArray[np.float64]]:
+    channels, affines = zip(*(read_voxels(path) for path in paths), strict=True)
+    for path, voxels in zip(paths, channels, strict=True):
+        if voxels.ndim != 3:
+            raise DataError(f"{path} has {voxels.ndim} dimensions; store it as one 3D volume per channel")
+        if voxels.shape != channels[0].shape:
+            raise DataError(
+                f"{path} is {times(voxels.shape)} voxels but {paths[0]} is {times(channels[0].shape)}; "
+                "put them on one grid"
+            )
+    return torch.from_numpy(np.stack(channels)), affines[0]
+
+
+def _preprocess(
+    name: str,
+    image: torch.Tensor,
+    label: torch.Tensor | None,
+    affine: npt.NDArray[np.float64],
+    config: PreprocessConfig,
+) -> Volume:
+    images: dict[str, Any] = {"image": tio.ScalarImage(tensor=image, affine=affine)}
+    if label is not None:
+        # The label lies on the image's voxels by agreement of shapes; small differences of its header must not move it.
+        images["label"] = tio.LabelMap(tensor=label[None], affine=affine)
+    subject = tio.Subject(images)
+    target = _target_spacing(subject["image"].spacing, config)
+    if target is not None:
+        subject = tio.Resample(target)(subject)
+    voxels = subject["image"].data.float()
+    if config.clip is not None:
+        voxels = voxels.clamp(*config.clip)
+    if config.shift_scale is not None:
+        shift, scale = config.shift_scale
+        voxels = (voxels - shift) / scale
+    x, y, z = (float(side) for side in subject["image"].spacing)
+    return Volume(
+        name=name,
+        image=voxels.contiguous(),
+        label=None if label is None else subject["label"].data[0].to(torch.uint8).contiguous(),
+        spacing=(x, y, z),
+        affine=np.asarray(subject["image"].affine, dtype=np.float64),
+    )
+
+
+def _target_spacing(spacing: Sequence[float], config: PreprocessConfig) -> tuple[float, ...] | None:
+    if config.spacing is None:
+        return None
+    target = tuple(float(old) if new is None else new for old, new in zip(spacing, config.spacing, strict=True))
+    same = all(abs(old - new) < _SPACING_TOLERANCE_MM for old, new in zip(spacing, target, strict=True))
+    return None if same else target
+
+
+def _case_name(path: Path) -> str:
+    name = next((path.name.removesuffix(ending) for ending in ENDINGS if path.name.endswith(ending)), path.stem)
+    return name.removesuffix("_0000")

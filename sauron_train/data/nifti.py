@@ -1,0 +1,163 @@
+"""NIfTI files: headers that are checked before any voxel is read, and label maps written whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import uuid
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
+
+from sauron_train.errors import DataError
+
+ENDINGS = (".nii.gz", ".nii")
+
+_GZIP_MODULUS = 2**32
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """The part of a file that is cheap to read: `shape` in voxels, `spacing` in mm, `block` the raw header."""
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    size: int
+    block: bytes
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of one file and check that the file is as long as its header says.
+
+    Raises:
+        DataError: not a readable NIfTI file, cut short, not three-dimensional, or an impossible voxel size.
+    """
+    image = _open(path)
+    shape = tuple(int(side) for side in image.shape)
+    if len(shape) != 3:
+        raise DataError(
+            f"{path} has {len(shape)} dimensions; store it as one 3D volume per channel (a slice as X x Y x 1)"
+        )
+    if min(shape) < 1:
+        raise DataError(f"{path} holds no voxels (its shape is {times(shape)}); fetch or export it again")
+    spacing = tuple(float(side) for side in image.header.get_zooms()[:3])
+    if not all(np.isfinite(side) and side > 0 for side in spacing):
+        raise DataError(f"{path} has an impossible voxel size {spacing} mm; correct its header")
+    if abs(np.linalg.det(np.asarray(image.affine, dtype=float)[:3, :3])) < 1e-9:
+        raise DataError(f"{path} has an orientation matrix that cannot be inverted; correct its header")
+    _check_length(path, image)
+    return Header(shape, spacing, path.stat().st_size, bytes(image.header.binaryblock))
+
+
+def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Voxels (X, Y, Z), scaled as the header says, and the affine (4, 4) from voxel index to mm.
+
+    Raises:
+        DataError: a file that cannot be read, or voxels that are NaN or infinite.
+    """
+    image = _open(path)
+    try:
+        voxels = np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not np.isfinite(voxels).all():
+        bad = int(np.count_nonzero(~np.isfinite(voxels)))
+        raise DataError(f"{path} has {bad} voxels that are NaN or infinite; repair or remove the case")
+    return voxels, np.asarray(image.affine, dtype=np.float64)
+
+
+def read_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """Shape and affine of a file, without its voxels."""
+    image = _open(path)
+    x, y, z = image.shape[:3]
+    return (int(x), int(y), int(z)), np.asarray(image.affine, dtype=np.float64)
+
+
+def write_like(labels: npt.NDArray[np.uint8], reference: Path, out: Path) -> None:
+    """Write labels (X, Y, Z) with the position and orientation of `reference`; `out` appears whole or not at all.
+
+    Raises:
+        DataError: `out` does not end in .nii.gz or .nii, or cannot be written.
+    """
+    ending = next((e for e in ENDINGS if out.name.endswith(e)), None)
+    if ending is None:
+        raise DataError(f"{out} must end in .nii.gz or .nii")
+    source = _open(reference)
+    header = nib.Nifti1Header() if not isinstance(source.header, nib.Nifti1Header) else source.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"], header["cal_max"] = 0, 0
+    header["descrip"] = b"Sauron label map"
+    image = type(source)(labels, source.affine, header)
+    temporary = out.with_name(f".{out.name.removesuffix(ending)}-{uuid.uuid4().hex}{ending}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(out)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def times(shape: tuple[int, ...]) -> str:
+    """A shape for people: 40 x 56 x 40."""
+    return " x ".join(str(side) for side in shape)
+
+
+def _open(path: Path) -> Any:
+    try:
+        image = nib.load(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, EOFError, zlib.error, ValueError, ImageFileError) as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(image, nib.Nifti1Image):
+        raise DataError(f"{path} is not a NIfTI file; convert it to .nii.gz")
+    if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iufb":
+        raise DataError(f"{path} holds {image.get_data_dtype()} voxels; store one real number per voxel")
+    return image
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read ({' '.join(str(error).split())}); it is damaged or incomplete, fetch it again"
+    )
+
+
+def _check_length(path: Path, image: Any) -> None:
+    voxels = int(np.prod(image.shape, dtype=np.int64))
+    expected = int(image.dataobj.offset) + voxels * image.get_data_dtype().itemsize
+    if path.name.endswith(".gz"):
+        complete = _gzip_says(path) == expected % _GZIP_MODULUS or _unpacked_size(path) >= expected
+    else:
+        complete = path.stat().st_size >= expected
+    if not complete:
+        raise DataError(f"{path} ends before its last voxel; it is damaged or incomplete, fetch it again")
+
+
+def _gzip_says(path: Path) -> int:
+    """The unpacked size modulo 2**32 that closes a gzip file: cheap, and wrong for a file that was cut short."""
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return int(struct.unpack("<I", file.read(4))[0])
+
+
+def _unpacked_size(path: Path) -> int:
+    size = 0
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(1 << 20):
+                size += len(chunk)
+    except (OSError, EOFError, zlib.error):
+        return -1
+    return size

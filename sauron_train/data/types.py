@@ -1,0 +1,74 @@
+"""The words of the data package: a case on disk, a volume in memory, a patch for the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+import torch
+
+
+@dataclass(frozen=True)
+class Case:
+    """One examination on disk: one file per channel and, where it is known, the file of its labels."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that has been checked.
+
+    `channels` are names in the order of the files, `labels` maps a name to its value, background 0 included, and
+    `fingerprint` is a SHA-256 that changes with `dataset.json` and with the name, size or header of any file.
+    """
+
+    root: Path
+    name: str
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    cases: tuple[Case, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases are trained on and which are kept for validation."""
+
+    train: tuple[Case, ...]
+    validation: tuple[Case, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One preprocessed case in memory.
+
+    `image` (C, X, Y, Z) float32; `label` (X, Y, Z) uint8, or None where there is none; `spacing` voxel size in mm per
+    axis; `affine` (4, 4), voxel index to mm. The axes are those of the file, however it was oriented.
+    """
+
+    name: str
+    image: torch.Tensor
+    label: torch.Tensor | None
+    spacing: tuple[float, float, float]
+    affine: npt.NDArray[Any]
+
+
+class Patch(NamedTuple):
+    """What the network learns from: `image` (C, *patch) float32, `label` (*patch) int64, `case` the case's name."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    case: str
+
+
+class Batch(NamedTuple):
+    """Patches together: `image` (B, C, *patch) float32, `label` (B, *patch) int64, `cases` B names."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    cases: tuple[str, ...]
