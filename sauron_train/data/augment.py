@@ -37,7 +37,7 @@ def augmentation(config: Config, margin: tuple[int, int, int] = (0, 0, 0), *, in
     if augment.gamma_p > 0:
         steps.append(Gamma(augment.gamma, p=augment.gamma_p, **quick))
     if augment.flip_axes and augment.flip_p > 0:
-        steps.append(tio.RandomFlip(axes=augment.flip_axes, flip_probability=augment.flip_p, **quick))
+        steps.append(Flip(augment.flip_axes, augment.flip_p, **quick))
     if augment.elastic_p > 0:
         if augment.elastic_control_points < 5:
             raise ConfigError(
@@ -68,15 +68,14 @@ def normalise(image: torch.Tensor, config: Config) -> torch.Tensor:
 def z_normalised(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Shift and scale `image` (C, *spatial) so that the voxels `reference` (C, N) have zero mean and unit variance.
 
-    A channel that is constant in `reference` becomes zero where it equals the constant, never NaN.
+    A channel that is constant in `reference` becomes zero, never NaN.
     """
     deviation, mean = torch.std_mean(reference, dim=1, correction=0)
-    # A constant channel has a deviation of rounding errors, which must not be blown up to unit variance.
+    # The deviation of a constant channel consists of rounding errors, which must not be blown up to unit variance.
     constant = deviation <= _SMALLEST_DEVIATION * mean.abs().clamp(min=_SMALLEST_DEVIATION)
-    mean = torch.where(constant, reference[:, 0], mean)
-    deviation = torch.where(constant, torch.ones_like(deviation), deviation)
+    scale = torch.where(constant, 0.0, 1 / deviation)
     shape = (-1, *[1] * (image.dim() - 1))
-    return (image - mean.reshape(shape)) / deviation.reshape(shape)
+    return (image - mean.reshape(shape)) * scale.reshape(shape)
 
 
 class Gamma(tio.RandomGamma):  # type: ignore[misc]
@@ -89,6 +88,24 @@ class Gamma(tio.RandomGamma):  # type: ignore[misc]
             image.set_data(_power(image.data, gammas[:, None, None, None]))
             if REFERENCE in subject:
                 subject[REFERENCE] = _power(subject[REFERENCE], gammas[:, None])
+        return subject
+
+
+class Flip(tio.SpatialTransform):  # type: ignore[misc]
+    """Reverse each of the axes by itself with a probability (TorchIO's RandomFlip fails on images of one voxel)."""
+
+    def __init__(self, axes: tuple[int, ...], flip_probability: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axes = axes
+        self.flip_probability = flip_probability
+
+    def apply_transform(self, subject: Any) -> Any:
+        """Draw the axes and flip every image of the subject."""
+        fires = torch.rand(3) < self.flip_probability
+        dims = [1 + axis for axis in self.axes if fires[axis]]
+        if dims:
+            for image in self.get_images(subject):
+                image.set_data(image.data.flip(dims))
         return subject
 
 

@@ -64,6 +64,9 @@ def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
     """
     image = _open(path)
     try:
+        if path.name.endswith(".gz"):
+            # Unpacked to its end, where the checksum stands; nibabel stops at the last voxel.
+            image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
         voxels = np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _unreadable(path, error) from None

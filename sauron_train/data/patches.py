@@ -132,9 +132,10 @@ class TrainingPatches(Dataset[Patch]):
 
     def _reference(self, unit: int) -> npt.NDArray[np.float32]:
         image, _, _ = self._image_and_label(unit)
-        return _some(
-            image.flatten(1).numpy(), _REFERENCE_VOXELS[self.config.network.dim], _hash(self.seed, "ref", unit)
-        )
+        voxels = image.flatten(1).numpy()
+        sample = _some(voxels, _REFERENCE_VOXELS[self.config.network.dim], _hash(self.seed, "reference", unit))
+        # Almost all of a slice may be empty: a sample without its few other voxels would call it constant.
+        return np.ascontiguousarray(voxels) if (np.ptp(sample, axis=1) == 0).any() else sample
 
     def _foreground_of(self, unit: int) -> npt.NDArray[np.int32]:
         _, label, _ = self._image_and_label(unit)
