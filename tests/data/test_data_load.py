@@ -6,11 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from data_making import config, volume, write, write_dataset
 
 from sauron_train.data.load import load_image, load_volumes, save_labels
 from sauron_train.data.nnunet import read_dataset
 from sauron_train.errors import DataError
-from tests.data.making import config, volume, write, write_dataset
 
 
 def oblique() -> np.ndarray:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from data_making import config, volume
 
 from sauron_train.data.views import network_input, probe, stack_back
 from sauron_train.errors import DataError
-from tests.data.making import config, volume
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_making import config
 
 from sauron_train.data import phantom
 from sauron_train.data.load import load_volumes
 from sauron_train.data.nnunet import read_dataset
 from sauron_train.data.phantom import make_phantom
 from sauron_train.errors import DataError
-from tests.data.making import config
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from data_making import config, volume
 
 from sauron_train.data.loader import training_loader
 from sauron_train.data.patches import Item, TrainingPatches, fit
 from sauron_train.data.types import Batch, Patch
 from sauron_train.errors import DataError
-from tests.data.making import config, volume
 
 AUGMENT = {"scale_p": 0.5, "rotation_p": 0.5, "gamma_p": 0.5, "flip_axes": (0, 1), "elastic_p": 0.5}
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torchio as tio
+from data_making import config
 
 from sauron_train.data.augment import REFERENCE, Gamma, affine_margin, augmentation, normalise
 from sauron_train.data.spatial import affine_in_plane, elastic, spline_weights
 from sauron_train.errors import ConfigError
-from tests.data.making import config
 
 EVERYTHING = {
     "scale_p": 1.0, "rotation_p": 1.0, "gamma_p": 1.0, "flip_axes": (0, 1), "flip_p": 0.5, "elastic_p": 1.0,
