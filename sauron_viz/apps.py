@@ -1,0 +1,140 @@
+"""One class per dashboard; the last line of a notebook's cell shows it.
+
+Each takes the folder of runs; without one, `$SAURON_RUNS` or `runs` in the working directory. Importing this module
+imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from sauron_viz.figures import cost_lines
+from sauron_viz.runs import Library
+from sauron_viz.widgets.base import box, style_widget, text
+from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
+from sauron_viz.widgets.controls import Tabs
+from sauron_viz.widgets.feature_maps import FeatureMapsPanel
+from sauron_viz.widgets.header import Header
+from sauron_viz.widgets.layer_trends import LayerTrendsPanel
+from sauron_viz.widgets.overview import as_html, runs_table
+from sauron_viz.widgets.panel import Panel
+from sauron_viz.widgets.pruning import PruningPanel
+from sauron_viz.widgets.viewer import Viewer
+
+__all__ = ["Costs", "Dashboard", "FeatureMaps", "LayerTrends", "PruningProgress", "RunsTable"]
+
+
+class App(ipywidgets.Box):
+    """The header and whatever is below it. `viewer` holds the state: set its traits to drive the app from code."""
+
+    def __init__(self, runs: Path | str | None = None) -> None:
+        super().__init__()
+        for name in ("sauron", "sauron-stack"):
+            self.add_class(name)
+        self.viewer = Viewer(runs)
+        self.state = self.viewer.state
+        self.header = Header(self.viewer)
+        self.body = box(css="sauron-stack")
+        self.children = (style_widget(), self.viewer.session, self.header, self.body)
+        self.fill()
+        self.state.observe(self.viewer.guard(lambda _: self._hide_when_nothing()), ["version", "problem"])
+        self._hide_when_nothing()
+
+    def fill(self) -> None:
+        """Put the panels into the body."""
+        raise NotImplementedError
+
+    def _hide_when_nothing(self) -> None:
+        # The header says why in that case; empty panels would only repeat it.
+        self.body.layout.display = None if self.viewer.view else "none"
+
+
+class FeatureMaps(App):
+    """All maps of a layer, epoch by epoch."""
+
+    def fill(self) -> None:
+        """One panel."""
+        self.panel = FeatureMapsPanel(self.viewer)
+        self.body.children = (self.panel,)
+
+
+class LayerTrends(App):
+    """Measures of chosen layers over epochs."""
+
+    def fill(self) -> None:
+        """One panel."""
+        self.panel = LayerTrendsPanel(self.viewer)
+        self.body.children = (self.panel,)
+
+
+class PruningProgress(App):
+    """What was cut, what it saved and what it cost."""
+
+    def fill(self) -> None:
+        """One panel."""
+        self.panel = PruningPanel(self.viewer)
+        self.body.children = (self.panel,)
+
+
+class Dashboard(App):
+    """All panels in tabs. What is chosen in one is chosen in all; a tab is built when it is first opened."""
+
+    def fill(self) -> None:
+        """The row of tabs, and the first one."""
+        self.kinds: dict[str, tuple[str, Callable[[Viewer], Panel]]] = {
+            "maps": ("Feature maps", FeatureMapsPanel),
+            "trends": ("Layer trends", LayerTrendsPanel),
+            "pruning": ("Pruning", PruningPanel),
+        }
+        self.panels: dict[str, Panel] = {}
+        if self.state.tab not in self.kinds:
+            self.state.tab = "maps"
+        self.tabs = Tabs(options=[[key, title] for key, (title, _) in self.kinds.items()], value=self.state.tab)
+        self.body.children = (self.tabs,)
+        self.tabs.observe(self.viewer.guard(self._chosen), "value")
+        self.state.observe(self.viewer.guard(lambda _: self._turn()), "tab")
+        self._turn()
+
+    def _chosen(self, change: Any) -> None:
+        self.state.tab = change.new
+
+    def _turn(self) -> None:
+        tab = self.state.tab
+        self.tabs.value = tab
+        for key, panel in self.panels.items():
+            panel.seen(key == tab)
+        if tab not in self.panels:
+            self.panels[tab] = self.kinds[tab][1](self.viewer)
+            self.body.children = (self.tabs, *self.panels.values())
+
+
+class RunsTable(ipywidgets.Box):
+    """All runs of a folder, one line each."""
+
+    def __init__(self, runs: Path | str | None = None) -> None:
+        super().__init__()
+        for name in ("sauron", "sauron-stack"):
+            self.add_class(name)
+        self.table = runs_table(Library(runs))
+        self.children = (style_widget(), text(as_html(self.table), "sauron-card"))
+
+
+class Costs(ipywidgets.Box):
+    """FLOPs, parameters and filters left of one run over its epochs."""
+
+    def __init__(self, runs: Path | str | None = None, run: str | None = None) -> None:
+        super().__init__()
+        for name in ("sauron", "sauron-stack"):
+            self.add_class(name)
+        library = Library(runs)
+        names = library.names()
+        plotly = PlotlyLib()
+        chart = PlotlyChart(library=plotly, title="What is left of the network", empty="There is no run to draw yet.")
+        if names:
+            view = library.open(run or names[0])
+            chart.draw(cost_lines(view.epochs, view.info), f"Run {view.title}; for one patch and one forward pass.")
+        self.children = (style_widget(), chart)

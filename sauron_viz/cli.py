@@ -1,0 +1,78 @@
+"""The command `sauron-viz`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sauron_train.errors import SauronError
+from sauron_viz.runs import default_root
+from sauron_viz.serve import HOST, PORT, check, serve, views
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _sauron_viz() -> None:
+    """Look at Sauron's runs in the browser: feature maps, trends of every layer, what was cut and what it cost.
+
+    Start with **sauron-viz serve RUNS**, where RUNS is the folder that `sauron-train run --out` wrote into. A run
+    that is still training is followed live.
+    """
+
+
+@app.command("serve")
+def serve_command(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder that holds runs, or one run. Default: $SAURON_RUNS, else ./runs.", show_default=False
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = PORT,
+    view: Annotated[
+        str, typer.Option(help="What to show: dashboard, feature_maps, layer_trends, pruning or quickstart.")
+    ] = "dashboard",
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Serve the dashboard of a folder of runs on this machine, until Ctrl+C.
+
+    For example:
+
+    * sauron-viz serve runs
+
+    * sauron-viz serve runs/rats --view pruning --port 9000 --no-browser
+
+    On another machine: forward the port with *ssh -L 8866:localhost:8866 HOST*, then open the address here. Nobody but
+    users of the serving machine can reach the page.
+    """
+    folder = runs or default_root()
+    check(folder, view, port)
+    typer.echo(f"Runs in {folder.resolve()}")
+    typer.echo(f"Open    http://{HOST}:{port}/")
+    typer.echo("Stop with Ctrl+C.")
+    serve(folder, view, port, browser)
+
+
+@app.command("views")
+def views_command() -> None:
+    """List the notebooks that come with Sauron; copy one to make a view of your own."""
+    for name, path in views().items():
+        typer.echo(f"{name:14} {path.resolve()}")
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's becomes one sentence and exit code 2."""
+    try:
+        app()
+    except SauronError as error:
+        typer.echo(f"sauron-viz: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,46 @@
+"""The frame all figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sauron_viz.theme import MARK, dark_swaps
+
+
+def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), **layout: Any) -> go.Figure:
+    """An empty figure with named axes; the page shows through, and its script sets the colours of text and grid."""
+    figure = go.Figure()
+    axis = {"showline": True, "ticks": "outside", "ticklen": 4, "title_standoff": 10, "automargin": True}
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 66, "r": 18, "t": 14, "b": 52},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font_size=13,
+        hovermode="closest",
+        dragmode="zoom",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "font_size": 12.5},
+        meta={"dark": dark_swaps(layers)},
+        # The same value keeps zoom and hidden lines when a growing run is drawn again.
+        uirevision="run",
+    )
+    figure.update_layout(**layout)
+    figure.update_xaxes(title_text=x_title, showgrid=False, **axis)
+    figure.update_yaxes(title_text=y_title, zeroline=False, **axis)
+    return figure
+
+
+def numbers(column: pd.Series[Any]) -> list[float | None]:
+    """A column as plain numbers, None where nothing was measured: the figure stays readable JSON."""
+    return [None if pd.isna(value) else float(value) for value in column]
+
+
+def mark_epoch(figure: go.Figure, epoch: int | None) -> None:
+    """A thin line at the epoch that is looked at."""
+    if epoch:
+        figure.add_vline(x=epoch, line={"color": MARK, "width": 1.5, "dash": "dot"}, layer="below")

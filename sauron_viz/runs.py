@@ -1,0 +1,220 @@
+"""Finds runs under one folder and reads them lazily: nothing outside that folder, nothing twice, nothing too much."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from sauron_train.config import Config
+from sauron_train.errors import RunError, SauronError
+from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, find_runs
+from sauron_train.runlog.schema import Array
+from sauron_viz.frames import Frame, make_frame
+
+ENVIRONMENT = "SAURON_RUNS"
+CACHE_BYTES = 256 * 2**20
+
+T = TypeVar("T")
+
+
+def default_root() -> Path:
+    """The folder of runs when none is named: `$SAURON_RUNS`, else `runs` in the working directory."""
+    return Path(os.environ.get(ENVIRONMENT) or "runs")
+
+
+class ByteCache:
+    """Keeps what was used last, up to a number of bytes."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self.limit = limit
+        self.used = 0
+        self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T], size: Callable[[T], int]) -> T:
+        """The value of a key; `make` is called where it is not there, `size` tells its bytes."""
+        if key in self._items:
+            self._items.move_to_end(key)
+            value: T = self._items[key][0]
+            return value
+        value = make()
+        self._items[key] = (value, size(value))
+        self.used += self._items[key][1]
+        while self.used > self.limit and len(self._items) > 1:
+            _, (_, freed) = self._items.popitem(last=False)
+            self.used -= freed
+        return value
+
+
+class Library:
+    """The runs under one root folder, by their path relative to it."""
+
+    def __init__(self, root: Path | str | None = None, cache: ByteCache | None = None) -> None:
+        self.root = Path(root if root is not None else default_root()).expanduser()
+        self.cache = cache or ByteCache()
+
+    def names(self) -> list[str]:
+        """Relative paths of all runs; "." where the root is a run itself.
+
+        Raises:
+            RunError: the root is no folder.
+        """
+        return [run.path.relative_to(self.root).as_posix() for run in find_runs(self.root)]
+
+    def open(self, name: str) -> RunView:
+        """Open a run by its relative path.
+
+        Raises:
+            RunError: no run there, or a path that leaves the root.
+        """
+        path = (self.root / name).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise RunError(f"{name!r} lies outside {self.root}; only runs inside it are shown")
+        return RunView(Run(path), name, self.cache)
+
+    def status(self, name: str) -> str:
+        """How a run stands, in one word; "damaged" where its record cannot be read."""
+        try:
+            return Run(self.root / name).status
+        except SauronError:
+            return "damaged"
+
+
+class RunView:
+    """One run as it was at the last `refresh`; arrays are read when asked for and kept in the shared cache."""
+
+    def __init__(self, run: Run, name: str, cache: ByteCache) -> None:
+        self.run = run
+        self.name = name
+        self._cache = cache
+        self._tables: dict[str, Any] = {}
+        self._signature = self._look()
+
+    @property
+    def title(self) -> str:
+        """The run's own folder name."""
+        return self.run.path.resolve().name
+
+    def refresh(self) -> bool:
+        """Whether the run has changed since the last time; looks at file times only, so it may be asked often."""
+        now = self._look()
+        if now == self._signature:
+            return False
+        self._signature, self._tables = now, {}
+        return True
+
+    @property
+    def info(self) -> RunInfo:
+        """`run.json`."""
+        return self._table("info", lambda: self.run.info)
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self.run.config
+
+    @property
+    def status(self) -> str:
+        """How the run stands, in one word."""
+        return self._table("status", lambda: self.run.status)
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """`epochs.csv`."""
+        return self._table("epochs", self.run.epochs)
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """`layers.csv`."""
+        return self._table("layers", self.run.layers)
+
+    @property
+    def prunings(self) -> list[Pruning]:
+        """All cuts."""
+        return self._table("prunings", self.run.prunings)
+
+    @property
+    def map_epochs(self) -> list[int]:
+        """Epochs whose maps are stored."""
+        return self._table("map_epochs", self.run.map_epochs)
+
+    @property
+    def pruned(self) -> bool:
+        """Whether filters may be cut in this run."""
+        return self.config.prune.enabled
+
+    def probe(self) -> Probe:
+        """The probe images."""
+        return self._kept(("probe",), self.run.probe, lambda p: int(p.images.nbytes + p.labels.nbytes))
+
+    def prediction(self, epoch: int) -> Array:
+        """Label maps (P, *spatial) of an epoch."""
+        return self._kept(("prediction", epoch), lambda: self.run.prediction(epoch), lambda a: int(a.nbytes))
+
+    def volume(self, epoch: int, layer: str, image: int) -> Array:
+        """Maps (C, *spatial) float16 of one probe image."""
+        read = self.run.maps(epoch, layer)
+        return self._kept(("maps", epoch, layer, image), lambda: read.image(image), lambda a: int(a.nbytes))
+
+    def map_shape(self, epoch: int, layer: str) -> tuple[int, ...]:
+        """Spatial shape of the stored maps."""
+        return self.run.maps(epoch, layer).shape[2:]
+
+    def frame(self, epoch: int, layer: str, image: int, axis: int = 0, position: int | None = None) -> Frame:
+        """What the grid draws.
+
+        Raises:
+            RunError: no maps of that layer at that epoch.
+        """
+        stored = self.run.maps(epoch, layer)
+
+        def make() -> Frame:
+            volume = self.volume(epoch, layer, image) if len(stored.shape) == 5 else stored.image(image)
+            return make_frame(volume, stored.filters, stored.distances(image), stored.delta_prune, axis, position)
+
+        return self._kept(("frame", epoch, layer, image, axis, position), make, lambda frame: frame.nbytes)
+
+    def _kept(self, key: tuple[Hashable, ...], make: Callable[[], T], size: Callable[[T], int]) -> T:
+        return self._cache.get((str(self.run.path), *key), make, size)
+
+    def _table(self, key: str, make: Callable[[], T]) -> T:
+        if key not in self._tables:
+            self._tables[key] = make()
+        value: T = self._tables[key]
+        return value
+
+    def _look(self) -> tuple[Any, ...]:
+        stats = []
+        for name in ("run.json", "epochs.csv", "layers.csv"):
+            try:
+                stat = os.stat(self.run.path / name)
+                stats.append((stat.st_mtime_ns, stat.st_size))
+            except OSError:
+                stats.append((0, 0))
+        try:
+            status: str = self.run.status
+        except SauronError:
+            status = "damaged"
+        return (*stats, status)
+
+
+def default_layer(layers: tuple[LayerInfo, ...]) -> str:
+    """The second-to-last convolution of the decoder: full resolution, and its maps still say different things."""
+    names = [layer.name for layer in layers if layer.part == "decoder" and layer.kind == "conv"]
+    names = names or [layer.name for layer in layers]
+    return names[-2] if len(names) > 1 else (names[0] if names else "")
+
+
+def share_left(layers: pd.DataFrame, infos: tuple[LayerInfo, ...]) -> pd.DataFrame:
+    """Share of the filters left: one row per layer in the order of the network, one column per epoch, in [0, 1]."""
+    if layers.empty:
+        return pd.DataFrame(index=[info.name for info in infos])
+    table = layers.pivot_table(index="layer", columns="epoch", values="filters", aggfunc="last")
+    names = [info.name for info in infos if info.name in table.index]
+    original = np.array([info.filters for info in infos if info.name in table.index], dtype=float)
+    return table.loc[names].div(original, axis=0)

@@ -1,0 +1,93 @@
+"""Serves the notebooks as pages with Voila: on this machine only, offline, and without leaving kernels behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+from sauron_train.errors import SauronError
+from sauron_viz.runs import ENVIRONMENT
+
+HOST = "127.0.0.1"
+PORT = 8866
+_HERE = Path(__file__).parent
+# Other extensions would be loaded into every page; one of them brings 5 MB that no view of ours uses.
+_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
+
+
+class ServeError(SauronError):
+    """The views cannot be served as asked."""
+
+
+def views() -> dict[str, Path]:
+    """The notebooks that come with Sauron, by name."""
+    return {path.stem: path for path in sorted((_HERE / "notebooks").glob("*.ipynb"))}
+
+
+def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
+    """Voila's configuration, section by section.
+
+    The check for a cross-site token is off because Voila's own message that a page was closed fails it, which leaves
+    one kernel behind per visit; culling ends those whose page went without a word.
+    """
+    return {
+        "Voila": {
+            "ip": HOST,
+            "port": port,
+            "port_retries": 0,
+            "open_browser": open_browser,
+            "tornado_settings": {"disable_check_xsrf": True},
+            "log_level": "ERROR",
+        },
+        "VoilaConfiguration": {
+            "template": "sauron",
+            "extension_allowlist": _EXTENSIONS,
+            "file_allowlist": ["$^"],
+            "show_tracebacks": False,
+        },
+        "MappingKernelManager": {"cull_idle_timeout": 600, "cull_interval": 60, "cull_connected": False},
+    }
+
+
+def check(runs: Path, view: str, port: int) -> Path:
+    """The notebook of a view, after looking whether it can be served.
+
+    Raises:
+        ServeError: no such folder, no such view, or a port that is taken.
+    """
+    if not runs.is_dir():
+        raise ServeError(f"{runs} is not a folder; give the folder that holds your runs, or one run")
+    known = views()
+    if view not in known:
+        raise ServeError(f"there is no view {view!r}; choose one of {', '.join(known)}")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise ServeError(f"port {port} {why}; choose another with --port") from None
+    return known[view]
+
+
+def serve(runs: Path, view: str, port: int, open_browser: bool) -> None:
+    """Serve a view of a folder of runs until interrupted.
+
+    Raises:
+        ServeError: see `check`.
+    """
+    notebook = check(runs, view, port)
+    # Kernels inherit the environment: this is how the notebooks learn the folder.
+    os.environ[ENVIRONMENT] = str(runs.resolve())
+    search = os.pathsep.join(filter(None, [str(_HERE / "templates"), os.environ.get("JUPYTER_PATH", "")]))
+    os.environ["JUPYTER_PATH"] = search
+
+    # Voila takes two seconds to import: --help and mistakes should not wait for it.
+    from traitlets.config import Config  # noqa: PLC0415
+    from voila.app import Voila  # noqa: PLC0415
+
+    app = Voila(config=Config(settings(port, open_browser)))
+    app.initialize([str(notebook)])
+    app.start()

@@ -1,0 +1,110 @@
+"""What all widgets share: their scripts and style, and a boundary that no exception crosses unseen."""
+
+from __future__ import annotations
+
+import functools
+import html
+import logging
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from jupyter_core.paths import jupyter_runtime_dir
+
+from sauron_train.errors import SauronError
+
+_FOLDER = files("sauron_viz") / "widgets"
+
+
+def script(name: str) -> str:
+    """A widget's JavaScript with the shared helpers in front of it."""
+    return "\n".join((_FOLDER / part).read_text(encoding="utf-8") for part in ("common.js", name))
+
+
+@functools.cache
+def style() -> str:
+    """The style sheet of all views."""
+    return (_FOLDER / "theme.css").read_text(encoding="utf-8")
+
+
+def style_widget() -> ipywidgets.HTML:
+    """Brings the style sheet onto the page."""
+    return ipywidgets.HTML(f"<style>{style()}</style>", layout=ipywidgets.Layout(display="none"))
+
+
+def box(*children: Any, css: str = "", layout: str = "") -> ipywidgets.Box:
+    """A plain container whose arrangement is left to the style sheet."""
+    made = ipywidgets.Box(children, layout=ipywidgets.Layout(display=layout or None))
+    for name in css.split():
+        made.add_class(name)
+    return made
+
+
+def text(markup: str, css: str = "") -> ipywidgets.HTML:
+    """HTML that a view wrote itself; anything that came from a run must have been escaped."""
+    made = ipywidgets.HTML(markup)
+    for name in css.split():
+        made.add_class(name)
+    return made
+
+
+def show(widget: Any, yes: bool) -> None:
+    """Show or hide a widget without taking it off the page, so that it keeps what it has drawn."""
+    wanted = None if yes else "none"
+    if widget.layout.display != wanted:
+        widget.layout.display = wanted
+
+
+def log_file() -> Path:
+    """Where views write what went wrong; private to the user."""
+    return Path(jupyter_runtime_dir()) / "sauron-viz.log"
+
+
+@functools.cache
+def _logger() -> logging.Logger:
+    logger = logging.getLogger("sauron_viz")
+    path = log_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    return logger
+
+
+class Notice(ipywidgets.HTML):
+    """One line that says what is wrong, announced to screen readers; empty when all is well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, str] = {}
+
+    def say(self, source: str, sentence: str) -> None:
+        """Show a sentence until its source clears it; "" clears."""
+        if sentence:
+            self._said[source] = sentence
+        else:
+            self._said.pop(source, None)
+        lines = dict.fromkeys(self._said.values())
+        self.value = "".join(f'<p class="sauron-alert" role="alert">{html.escape(line)}</p>' for line in lines)
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., None]:
+        """Wrap a callback: exceptions in callbacks are swallowed by the kernel, so they must become words here."""
+        source = getattr(function, "__qualname__", repr(function))
+
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except SauronError as error:
+                self.say(source, str(error))
+            except Exception:
+                _logger().exception("in %s", source)
+                self.say(source, f"Something went wrong in this view; {log_file()} says what.")
+            else:
+                if source in self._said:
+                    self.say(source, "")
+
+        return guarded

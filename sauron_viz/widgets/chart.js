@@ -1,0 +1,132 @@
+// Draws a plotly figure. The library itself lives in one PlotlyLib widget and reaches a page once, however many charts.
+
+async function unpack(model) {
+  const id = model.get("library").replace("IPY_MODEL_", "");
+  const library = await model.widget_manager.get_model(id);
+  const packed = new Blob([bytes(library.get("packed"))]).stream();
+  const source = await new Response(packed.pipeThrough(new DecompressionStream("gzip"))).text();
+  const module = { exports: {} };
+  // Called as a CommonJS module: neither a global of the page nor an AMD loader is touched.
+  new Function("module", "exports", "define", source)(module, module.exports, undefined);
+  return module.exports;
+}
+
+function plotly(model) {
+  globalThis.__sauronPlotly ??= unpack(model);
+  return globalThis.__sauronPlotly;
+}
+
+// Figures come in the colours for a light page; the ones that need it name their colour for a dark page.
+function themed(text, dark) {
+  let figure = JSON.parse(text);
+  const swap = figure.layout.meta?.dark ?? {};
+  if (dark && Object.keys(swap).length) {
+    figure = JSON.parse(text.replace(/#[0-9a-f]{6}\b/gi, (colour) => swap[colour.toLowerCase()] ?? colour));
+  }
+  const text_ = cssColour("--sauron-text", "#222");
+  const soft = cssColour("--sauron-soft", "#666");
+  const line = cssColour("--sauron-line", "#ddd");
+  const { layout } = figure;
+  layout.font = { ...layout.font, color: text_, family: cssColour("--sauron-font", "sans-serif") };
+  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: cssColour("--sauron-raised", "#fff"), bordercolor: line };
+  layout.hoverlabel.font = { color: text_, family: layout.font.family, size: 12 };
+  for (const [name, axis] of Object.entries(layout)) {
+    if (!/^[xy]axis\d*$/.test(name)) continue;
+    Object.assign(axis, { gridcolor: line, linecolor: soft, zerolinecolor: line, tickcolor: soft });
+    axis.tickfont = { ...axis.tickfont, color: soft };
+  }
+  for (const annotation of layout.annotations ?? []) annotation.font = { color: soft, ...annotation.font };
+  return figure;
+}
+
+function csv(traces) {
+  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : value ?? "");
+  const rows = [["series", "x", "y", "z"]];
+  for (const trace of traces) {
+    if (trace.z) {
+      trace.z.forEach((line, i) => line.forEach((z, j) => rows.push([trace.name, trace.x[j], trace.y[i], z])));
+    } else {
+      const x = trace.x ?? [];
+      Array.from(x).forEach((value, i) => rows.push([trace.name, value, trace.y[i], ""]));
+    }
+  }
+  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+}
+
+export default {
+  render({ model, el: root }) {
+    const title = el("h3", {});
+    const note = el("p", { class: "sauron-note" });
+    const actions = el("div", { class: "sauron-actions" });
+    const plot = el("div", { class: "sauron-plot", role: "group" });
+    const empty = el("p", { class: "sauron-empty", hidden: true });
+    const head = el("header", {}, el("div", {}, title, note), actions);
+    const card = el("section", { class: "sauron-card sauron-chart" }, head, plot, empty);
+    root.append(card);
+    let alive = true;
+    let library = null;
+
+    const name = () => (model.get("title") || "chart").toLowerCase().replace(/[^a-z0-9]+/g, "-");
+    const save = (format) =>
+      library.downloadImage(plot, { format, filename: name(), width: plot.clientWidth, height: plot.clientHeight, scale: 2 });
+    const act = (text, what, run) => el("button", { type: "button", text, "aria-label": `Save ${what}`, onclick: run });
+    const named = (format) => `${model.get("title")} as ${format}`;
+
+    function words() {
+      title.textContent = model.get("title");
+      note.textContent = model.get("note");
+      plot.setAttribute("aria-label", `${model.get("title")}. ${model.get("note")}`);
+      actions.replaceChildren(
+        act("PNG", named("PNG"), () => save("png")),
+        act("SVG", named("SVG"), () => save("svg")),
+        act("CSV", named("CSV"), () => download(`${name()}.csv`, new Blob([csv(plot._fullData)], { type: "text/csv" }))),
+      );
+    }
+
+    async function draw() {
+      const text = model.get("figure");
+      const blank = !text;
+      empty.textContent = model.get("empty");
+      empty.hidden = !blank;
+      plot.hidden = blank;
+      actions.hidden = blank;
+      if (blank) {
+        card.dataset.ready = "none";
+        return;
+      }
+      library ??= await plotly(model);
+      if (!alive || !plot.clientWidth) return;
+      const figure = themed(text, isDark());
+      figure.layout.width = plot.clientWidth;
+      const known = plot.data !== undefined;
+      plot.style.height = `${figure.layout.height ?? 320}px`;
+      await library.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });
+      if (!known) plot.on("plotly_click", (event) => clicked(event.points[0]));
+      card.dataset.traces = figure.data.length;
+      card.dataset.version = Number(card.dataset.version ?? 0) + 1;
+      card.dataset.ready = "yes";
+    }
+
+    function clicked(point) {
+      const { x, y, customdata, data } = point;
+      setTrait(model, "clicked", { x, y, customdata: customdata ?? null, name: data.name ?? "", at: Date.now() });
+    }
+
+    let width = 0;
+    const observer = new ResizeObserver(() => {
+      if (Math.abs(plot.clientWidth - width) < 2) return;
+      width = plot.clientWidth;
+      if (width) draw();
+    });
+    observer.observe(card);
+    const stops = [listen(model, ["figure", "empty"], draw), listen(model, ["title", "note"], words), onTheme(draw)];
+    words();
+    draw();
+    return () => {
+      alive = false;
+      stops.forEach((stop) => stop());
+      observer.disconnect();
+      if (library && plot.data) library.purge(plot);
+    };
+  },
+};

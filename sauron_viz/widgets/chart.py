@@ -1,0 +1,53 @@
+"""Plotly figures in any number for the price of one: the library reaches the page once."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+from importlib.resources import files
+from typing import Any
+
+import anywidget
+import ipywidgets
+from traitlets import Bytes, Dict, Instance, Unicode
+
+from sauron_viz.widgets.base import script
+
+
+@functools.cache
+def _packed() -> bytes:
+    source = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    return gzip.compress(source, compresslevel=1)
+
+
+class PlotlyLib(anywidget.AnyWidget):
+    """plotly.js itself, compressed; never shown."""
+
+    _esm = "export default { render() {} };"
+    packed = Bytes().tag(sync=True)
+
+    def __init__(self) -> None:
+        super().__init__(packed=_packed())
+
+
+class PlotlyChart(anywidget.AnyWidget):
+    """A card with a title, a chart and buttons that take it away as PNG, SVG or CSV.
+
+    `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
+    point that was clicked: x, y, customdata and name of its trace.
+    """
+
+    _esm = script("chart.js")
+    library = Instance(PlotlyLib).tag(sync=True, **ipywidgets.widget_serialization)
+    figure = Unicode().tag(sync=True)
+    title = Unicode().tag(sync=True)
+    note = Unicode().tag(sync=True)
+    empty = Unicode("Nothing to draw yet.").tag(sync=True)
+    clicked = Dict().tag(sync=True)
+
+    def draw(self, figure: Any, note: str | None = None) -> None:
+        """Show a figure, or None to show the words of `empty`."""
+        with self.hold_sync():
+            self.figure = "" if figure is None else figure.to_json()
+            if note is not None:
+                self.note = note

@@ -1,0 +1,106 @@
+"""The head of every dashboard: which run, how it stands, and its key numbers."""
+
+from __future__ import annotations
+
+import html
+from typing import ClassVar
+
+import numpy as np
+
+from sauron_viz.runs import RunView
+from sauron_viz.widgets.base import box, text
+from sauron_viz.widgets.controls import Select
+from sauron_viz.widgets.panel import Panel
+
+_WORDS = {
+    "running": "training now",
+    "finished": "finished",
+    "stopped": "stopped by its user",
+    "failed": "failed",
+    "lost": "lost: its process is gone",
+    "damaged": "damaged",
+}
+
+
+class Header(Panel):
+    """Run picker, status and key numbers."""
+
+    watches: ClassVar[tuple[str, ...]] = ("version", "runs", "problem")
+
+    def build(self) -> None:
+        """Make the picker and the lines beside it."""
+        self.run = Select(label="Run")
+        self.status = text("")
+        self.numbers = text("")
+        self.problem = text("")
+        self.run.observe(self.viewer.guard(self._picked), "value")
+        self.children = (
+            box(self.run, self.status, self.numbers, css="sauron-toolbar sauron-head"),
+            self.viewer.notice,
+            self.problem,
+        )
+        self._busy = False
+
+    def update(self) -> None:
+        """Show the open run as it stands."""
+        state, view = self.viewer.state, self.viewer.view
+        self._busy = True
+        with self.run.hold_sync():
+            self.run.options = [[name, self._name(name)] for name in state.runs]
+            self.run.value = state.run
+        self._busy = False
+        status = view.status if view else ("damaged" if state.run else "")
+        word = _WORDS.get(status, status)
+        self.status.value = f'<span class="sauron-status {status}" data-status="{status}">{word}</span>' if word else ""
+        self.numbers.value = _numbers(view) if view else ""
+        self.problem.value = self._problem(view)
+
+    def _picked(self, change: object) -> None:
+        if not self._busy:
+            self.viewer.state.run = self.run.value
+
+    def _name(self, name: str) -> str:
+        status = self.viewer.library.status(name)
+        title = self.viewer.library.root.resolve().name if name == "." else name
+        return title if status == "finished" else f"{title} ({status})"
+
+    def _problem(self, view: RunView | None) -> str:
+        state = self.viewer.state
+        if state.problem:
+            kind = "sauron-alert" if state.runs else "sauron-empty"
+            return f'<p class="{kind}" data-problem="yes">{html.escape(state.problem)}</p>'
+        if view is not None and view.status == "failed" and view.info.message:
+            return f'<p class="sauron-alert">Training failed: {html.escape(view.info.message)}</p>'
+        if view is not None and view.status == "lost":
+            command = html.escape(f"sauron-train resume {view.run.path}")
+            return (
+                '<p class="sauron-alert">The process that trained this run is gone. '
+                f"What it had finished is shown; <code>{command}</code> goes on.</p>"
+            )
+        return ""
+
+
+def _numbers(view: RunView) -> str:
+    info, epochs = view.info, view.epochs
+    cells = [("Data set", html.escape(info.dataset)), ("Network", f"{view.config.network.dim}D U-Net")]
+    done = int(epochs["epoch"].iloc[-1]) if len(epochs) else 0
+    cells.append(("Epoch", f"{done} <small>of {info.epochs_planned}</small>"))
+    if done:
+        last = epochs.iloc[-1]
+        start = sum(layer.filters for layer in info.layers)
+        dice = last["val_dice"]
+        cells += [
+            ("Dice", "–" if np.isnan(dice) else f"{dice:.3f}"),
+            ("Filters left", f"{int(last['filters'])} <small>of {start}</small>"),
+            ("Parameters left", _percent(last["parameters"], info.parameters)),
+            ("FLOPs left", _percent(last["flops"], info.flops)),
+        ]
+    loss = view.config.loss
+    mode = "off" if loss.normalization == "off" else f"{loss.normalization} <small>λ = {loss.lambda_:g}</small>"
+    cells.append(("δ_opt", mode))
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
+    return f'<dl class="sauron-numbers" data-epoch="{done}">{items}</dl>'
+
+
+def _percent(now: float, whole: float) -> str:
+    return f"{100 * now / whole:.1f} <small>%</small>" if whole else "–"

@@ -1,0 +1,87 @@
+// One image with its name; outlines of a label (solid) and of a prediction (dashed) can lie over it.
+
+function outline(context, mask, value, h, w, sx, sy) {
+  context.beginPath();
+  const inside = (y, x) => y >= 0 && y < h && x >= 0 && x < w && mask[y * w + x] === value;
+  for (let y = 0; y <= h; y++) {
+    for (let x = 0; x <= w; x++) {
+      const here = inside(y, x);
+      if (here !== inside(y, x - 1)) {
+        context.moveTo(x * sx, y * sy);
+        context.lineTo(x * sx, (y + 1) * sy);
+      }
+      if (here !== inside(y - 1, x)) {
+        context.moveTo(x * sx, y * sy);
+        context.lineTo((x + 1) * sx, y * sy);
+      }
+    }
+  }
+  context.stroke();
+}
+
+export default {
+  render({ model, el: root }) {
+    const canvas = el("canvas", { class: "sauron-image-canvas", role: "img" });
+    const caption = el("figcaption", {});
+    const figure = el("figure", { class: "sauron-image" }, caption, canvas);
+    root.append(figure);
+
+    function picture() {
+      const [h, w] = [model.get("height"), model.get("width")];
+      const table = lookupTable(model.get("palette"));
+      const source = bytes(model.get("pixels"));
+      const offscreen = new OffscreenCanvas(w, h);
+      const context = offscreen.getContext("2d");
+      const image = context.createImageData(w, h);
+      const words = new Uint32Array(image.data.buffer);
+      for (let i = 0; i < words.length; i++) words[i] = table[source[i]];
+      context.putImageData(image, 0, 0);
+      return offscreen;
+    }
+
+    function draw() {
+      const [h, w] = [model.get("height"), model.get("width")];
+      caption.textContent = model.get("caption");
+      canvas.setAttribute("aria-label", model.get("alt") || model.get("caption"));
+      const empty = !h || !w || model.get("pixels").byteLength !== h * w;
+      figure.classList.toggle("sauron-image-none", empty);
+      if (empty) return;
+      const side = figure.clientWidth;
+      if (side < 20) return;
+      const dpr = window.devicePixelRatio || 1;
+      const shown = Math.min(1, (side * dpr) / w / (((h / w) * side * dpr) / h));
+      canvas.width = Math.round(side * dpr * shown);
+      canvas.height = Math.round((canvas.width * h * model.get("aspect")) / w);
+      canvas.style.width = `${canvas.width / dpr}px`;
+      canvas.style.height = `${canvas.height / dpr}px`;
+      const context = canvas.getContext("2d");
+      context.imageSmoothingEnabled = canvas.width < w;
+      context.drawImage(picture(), 0, 0, canvas.width, canvas.height);
+      const colours = model.get("class_colours");
+      for (const [name, dash] of [["label", []], ["prediction", [4 * dpr, 3 * dpr]]]) {
+        const mask = bytes(model.get(name));
+        if (mask.length !== h * w) continue;
+        for (const [value, colour] of Object.entries(colours)) {
+          context.setLineDash(dash);
+          context.lineWidth = (dash.length ? 1.6 : 2.2) * dpr;
+          context.strokeStyle = dash.length ? "#ffffff" : colour;
+          outline(context, mask, Number(value), h, w, canvas.width / w, canvas.height / h);
+        }
+      }
+      figure.dataset.ready = "yes";
+    }
+
+    const stop = listen(
+      model,
+      ["pixels", "label", "prediction", "palette", "caption", "alt", "height", "width", "class_colours"],
+      () => requestAnimationFrame(draw),
+    );
+    const observer = new ResizeObserver(draw);
+    observer.observe(figure);
+    draw();
+    return () => {
+      stop();
+      observer.disconnect();
+    };
+  },
+};

@@ -1,0 +1,118 @@
+"""Where did filters go, what did it save, and did the Dice hold?"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from sauron_train.runlog import Pruning
+from sauron_viz.figures import cost_lines, dice_lines, filter_bars, loss_lines, share_map
+from sauron_viz.runs import share_left
+from sauron_viz.widgets.base import box, show, text
+from sauron_viz.widgets.chart import PlotlyChart
+from sauron_viz.widgets.panel import Panel
+
+_ROWS = 150
+_OFF = "Pruning is switched off in this run (prune.enabled is false), so every layer keeps all its filters."
+
+
+class PruningPanel(Panel):
+    """Cost, quality, filters per layer and the list of all cuts."""
+
+    def build(self) -> None:
+        """Make the five charts and the table."""
+        guard, library = self.viewer.guard, self.viewer.plotly
+        self.cost = PlotlyChart(library=library, title="What is left of the network")
+        self.dice = PlotlyChart(library=library, title="Dice on the validation cases")
+        self.loss = PlotlyChart(library=library, title="Loss")
+        self.share = PlotlyChart(library=library, title="Filters left, layer by layer")
+        self.bars = PlotlyChart(library=library, title="Filters per layer")
+        self.cuts = text("", "sauron-card sauron-full")
+        self.off = text(f'<p class="sauron-empty">{_OFF}</p>', "sauron-card")
+        self.share.observe(guard(self._clicked), "clicked")
+        self.bars.observe(guard(self._clicked), "clicked")
+        self.filters = box(self.share, self.bars, css="sauron-columns", layout="grid")
+        self.children = (
+            self.off,
+            box(self.cost, self.dice, css="sauron-columns", layout="grid"),
+            self.filters,
+            box(self.loss, css="sauron-stack"),
+            self.cuts,
+        )
+
+    def update(self) -> None:
+        """Draw what the tables say now."""
+        view, state = self.viewer.view, self.viewer.state
+        charts = (self.cost, self.dice, self.loss, self.share, self.bars)
+        pruned = view is not None and view.pruned
+        show(self.off, view is not None and not pruned)
+        show(self.filters, pruned or view is None)
+        show(self.cuts, pruned)
+        if view is None or view.epochs.empty:
+            for chart in charts:
+                chart.empty = state.problem or "No epoch is complete yet; the first one appears here by itself."
+                chart.draw(None)
+            self.cuts.value = ""
+            return
+        epochs, layers = view.epochs, view.layers
+        last = int(epochs["epoch"].iloc[-1])
+        seen = min(state.epoch or last, last)
+        self.cost.draw(cost_lines(epochs, view.info, seen), "For one patch and one forward pass.")
+        self.dice.draw(dice_lines(epochs, seen), "Circles: the score just before filters were cut.")
+        self.loss.draw(loss_lines(epochs, seen), "Cross-entropy plus soft Dice, without the term for redundancy.")
+        if pruned:
+            self.share.draw(share_map(share_left(layers, view.info.layers), seen), "Input at the top, output below.")
+            note = f"Coloured: after epoch {seen}. Grey: at the start."
+            self.bars.draw(filter_bars(layers, view.info.layers, seen, state.layer), note)
+            self.cuts.value = cuts_table(view.prunings, view.title)
+
+    def _clicked(self, change: Any) -> None:
+        point = change.new
+        if point.get("y") in {info.name for info in self.viewer.layers}:
+            self.viewer.state.layer = point["y"]
+
+
+def cuts_table(cuts: Sequence[Pruning], run: str) -> str:
+    """All cuts, the latest first, as HTML; long runs show the latest and offer the rest as CSV."""
+    if not cuts:
+        return (
+            "<header><h3>Cuts</h3></header>"
+            '<p class="sauron-empty">No filter has been cut yet: thresholds rise once the loss stops falling.</p>'
+        )
+    rows = "".join(_row(cut) for cut in reversed(cuts[-_ROWS:]))
+    removed = sum(len(cut.removed) for cut in cuts)
+    some = f" The latest {_ROWS} are listed." if len(cuts) > _ROWS else ""
+    data = base64.b64encode(_csv(cuts).encode()).decode()
+    return f"""<header class="sauron-row"><div><h3>Cuts</h3><p class="sauron-note">{len(cuts)} cuts removed {removed}
+filters.{some} In brackets: the survivor that says most nearly the same, and its distance.</p></div>
+<a class="sauron-note" download="{html.escape(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></header>
+<div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
+<th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
+<th scope="col" class="num">τ</th><th scope="col">Removed (nearest, δ)</th></tr></thead>
+<tbody>{rows}</tbody></table></div>"""
+
+
+def _row(cut: Pruning) -> str:
+    shown = ", ".join(f"{gone.filter} ({gone.nearest}, {gone.distance:.3f})" for gone in cut.removed[:12])
+    more = f" and {len(cut.removed) - 12} more" if len(cut.removed) > 12 else ""
+    return (
+        f'<tr><td class="num">{cut.epoch}</td><td>{html.escape(cut.layer)}</td>'
+        f'<td class="num">{cut.filters_before} → {cut.filters_after}</td>'
+        f'<td class="num">{cut.threshold:.3f}</td><td>{shown}{more}</td></tr>'
+    )
+
+
+def _csv(cuts: Sequence[Pruning]) -> str:
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["epoch", "layer", "threshold", "filter", "delta_prune", "nearest", "distance"])
+    for cut in cuts:
+        for gone in cut.removed:
+            table.writerow(
+                [cut.epoch, cut.layer, cut.threshold, gone.filter, gone.delta_prune, gone.nearest, gone.distance]
+            )
+    return file.getvalue()

@@ -1,0 +1,49 @@
+// Asks the kernel once a second whether it is there (the kernel looks at the run folder when asked), says so when it is
+// not, and keeps the state of the view in the page's address.
+
+const EVERY = 1000;
+const PATIENCE = 8000;
+
+export default {
+  render({ model, el: root }) {
+    const notice = el("div", { class: "sauron-lost", role: "alert", hidden: true });
+    root.append(notice);
+    let unanswered = 0;
+
+    function lost(yes) {
+      notice.textContent = yes ? "Session lost – reload the page" : "";
+      notice.hidden = !yes;
+    }
+
+    function ping() {
+      const now = performance.now();
+      if (unanswered && now - unanswered > PATIENCE) lost(true);
+      if (!unanswered) unanswered = now;
+      try {
+        model.send({ ping: 1 });
+      } catch {
+        lost(true);
+      }
+    }
+
+    function pong() {
+      unanswered = 0;
+      lost(false);
+    }
+
+    function address() {
+      const query = model.get("query");
+      if (document.body.dataset.voila === undefined || !query) return;
+      history.replaceState(null, "", `${location.pathname}?${query}`);
+    }
+
+    const stops = [listen(model, ["msg:custom"], pong), listen(model, ["query"], address)];
+    const timer = setInterval(ping, EVERY);
+    ping();
+    address();
+    return () => {
+      clearInterval(timer);
+      stops.forEach((stop) => stop());
+    };
+  },
+};

@@ -1,0 +1,41 @@
+// A native range input that steps through a list of numbers, such as the epochs whose maps are stored.
+
+export default {
+  render({ model, el: root }) {
+    const id = uniqueId("slider");
+    const input = el("input", { type: "range", id, min: 0, step: 1 });
+    const output = el("output", { for: id });
+    const label = el("label", { for: id });
+    const marks = el("div", { class: "sauron-ticks", "aria-hidden": "true" });
+    const track = el("div", { class: "sauron-track" }, input, marks);
+    const box = el("div", { class: "sauron-field sauron-slider" }, label, track, output);
+    root.append(box);
+
+    function tick(option, index, count, chosen) {
+      const share = count > 1 ? index / (count - 1) : 0.5;
+      const node = el("span", { class: chosen ? "sauron-tick sauron-tick-now" : "sauron-tick" });
+      node.style.left = `calc(8px + ${share} * (100% - 16px))`;
+      return node;
+    }
+
+    function draw() {
+      const options = model.get("options");
+      const index = Math.max(0, options.indexOf(model.get("value")));
+      label.textContent = model.get("label");
+      input.max = Math.max(0, options.length - 1);
+      input.value = index;
+      input.disabled = options.length < 2;
+      const last = options[options.length - 1] ?? "";
+      output.textContent = options.length ? `${options[index]}${model.get("suffix")}` : "–";
+      input.setAttribute("aria-valuetext", options.length ? `${options[index]} of ${last}` : "none");
+      const few = options.length > 1 && options.length <= 60;
+      marks.replaceChildren(...(few ? options.map((o, i) => tick(o, i, options.length, i === index)) : []));
+      box.dataset.value = options[index] ?? "";
+    }
+
+    input.addEventListener("input", () => setTrait(model, "value", model.get("options")[Number(input.value)]));
+    const stop = listen(model, ["options", "value", "label", "suffix"], draw);
+    draw();
+    return stop;
+  },
+};

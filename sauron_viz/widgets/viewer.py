@@ -1,0 +1,158 @@
+"""What all panels of one dashboard share: the library, the chosen run, epoch, layer and filter, and the beat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from traitlets import HasTraits, Int, List, Unicode
+
+from sauron_train.errors import RunError, SauronError
+from sauron_train.runlog import LayerInfo
+from sauron_viz.runs import Library, RunView, default_layer
+from sauron_viz.widgets.base import Notice
+from sauron_viz.widgets.chart import PlotlyLib
+from sauron_viz.widgets.controls import Session
+
+LOOK_FOR_RUNS_EVERY = 5
+
+
+class State(HasTraits):
+    """What is looked at. Panels watch it and write to it; nothing else links them.
+
+    `epoch` is one whose maps are stored, or the last one of a run without maps. `filter` is an original number, -1 for
+    none. `version` grows when the run's files do. `problem` is why there is nothing to look at.
+    """
+
+    runs = List(Unicode())
+    run = Unicode()
+    epoch = Int(0)
+    layer = Unicode()
+    filter = Int(-1)
+    image = Int(0)
+    version = Int(0)
+    tab = Unicode()
+    problem = Unicode()
+
+
+class Viewer:
+    """Opens runs, keeps the state within what the open run has, and follows a run that is being written."""
+
+    def __init__(self, root: Path | str | None = None, query: str | None = None) -> None:
+        self.library = Library(root)
+        self.state = State()
+        self.notice = Notice()
+        self.session = Session(self.guard(self.beat))
+        self.view: RunView | None = None
+        self._beats = 0
+        self._library: PlotlyLib | None = None
+        wanted = _wishes(os.environ.get("QUERY_STRING", "") if query is None else query)
+        self.state.tab = wanted.get("tab", "")
+        self.guard(self._find_runs)()
+        self.state.observe(self.guard(lambda change: self.open(change.new)), "run")
+        self.state.observe(lambda _: self._share(), ["run", "epoch", "layer", "filter", "tab"])
+        self.guard(self._start)(wanted)
+
+    @property
+    def plotly(self) -> PlotlyLib:
+        """The chart library, made when the first chart is."""
+        self._library = self._library or PlotlyLib()
+        return self._library
+
+    @property
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """Layers of the open run, in the order of the network; empty where none is open."""
+        return self.view.info.layers if self.view else ()
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., None]:
+        """See `Notice.guard`."""
+        return self.notice.guard(function)
+
+    def open(self, name: str) -> None:
+        """Look at another run. What cannot be read becomes `state.problem`, in words."""
+        state = self.state
+        try:
+            view = self.library.open(name) if name else None
+            layers = view.info.layers if view else ()
+            epochs = (view.map_epochs or [view.run.last_epoch]) if view else [0]
+        except SauronError as error:
+            view, layers, epochs, state.problem = None, (), [0], str(error)
+        else:
+            state.problem = "" if view else self._no_runs()
+        self.view = view
+        names = {layer.name for layer in layers}
+        with state.hold_trait_notifications():
+            state.run = name
+            state.layer = state.layer if state.layer in names else default_layer(layers)
+            state.epoch = epochs[-1]
+            state.image = 0
+            state.filter = -1
+            state.version += 1
+
+    def beat(self) -> None:
+        """Look whether anything has grown: once a second, file times only."""
+        self._beats += 1
+        if self._beats % LOOK_FOR_RUNS_EVERY == 0:
+            self._find_runs()
+        if self.view is None:
+            if self.state.run:
+                self.open(self.state.run)
+            return
+        before = self._last_epoch()
+        if not self.view.refresh():
+            return
+        # A reader who looks at the newest epoch goes on seeing the newest; one who has gone back is left there.
+        epochs = self.view.map_epochs or [self.view.run.last_epoch]
+        if self.state.epoch == before or self.state.epoch not in epochs:
+            self.state.epoch = epochs[-1]
+        self.state.version += 1
+
+    def _last_epoch(self) -> int:
+        if self.view is None:
+            return 0
+        return (self.view.map_epochs or [self.state.epoch])[-1]
+
+    def _find_runs(self) -> None:
+        try:
+            self.state.runs = self.library.names()
+        except RunError as error:
+            self.state.runs, self.state.problem = [], str(error)
+        if not self.state.run and self.state.runs and self._beats:
+            self.state.run = self._first()
+        elif not self.state.runs and not self.state.problem:
+            self.state.problem = self._no_runs()
+
+    def _no_runs(self) -> str:
+        return (
+            f"There are no runs in {self.library.root} yet. Train one with "
+            f"sauron-train run --recipe phantom2d --out {self.library.root}/first; it appears here by itself."
+        )
+
+    def _start(self, wanted: dict[str, str]) -> None:
+        runs = self.state.runs
+        self.state.run = wanted["run"] if wanted.get("run") in runs else self._first()
+        if self.view is None:
+            return
+        if wanted.get("layer") in {layer.name for layer in self.layers}:
+            self.state.layer = wanted["layer"]
+        if wanted.get("epoch", "").isdecimal() and int(wanted["epoch"]) in self.view.map_epochs:
+            self.state.epoch = int(wanted["epoch"])
+        if wanted.get("filter", "").isdecimal():
+            self.state.filter = int(wanted["filter"])
+
+    def _first(self) -> str:
+        # A run that is being trained is what its owner came to see.
+        names: list[str] = self.state.runs
+        return next((n for n in names if self.library.status(n) == "running"), names[0] if names else "")
+
+    def _share(self) -> None:
+        state = self.state
+        pairs = {"run": state.run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
+        self.session.query = urlencode({key: value for key, value in pairs.items() if value not in ("", -1)})
+
+
+def _wishes(query: str) -> dict[str, str]:
+    return {key: values[-1] for key, values in parse_qs(query).items()}
