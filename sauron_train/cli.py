@@ -1,0 +1,211 @@
+"""The command `sauron-train`. torch is imported by the commands that need it, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from sauron_train import __version__, recipes
+from sauron_train.config import Config, parse, with_overrides
+from sauron_train.errors import SauronError
+
+if TYPE_CHECKING:
+    from sauron_train.predict import OnProgress
+
+app = typer.Typer(
+    help="Train segmentation U-Nets that lose their redundant filters while they train.",
+    epilog="A first run: `sauron-train phantom data/phantom`, then "
+    "`sauron-train run --recipe phantom2d --data data/phantom --out runs/first`, then `sauron-viz serve runs`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console()
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `prune.enabled=false`; repeat."),
+]
+EpochOption = Annotated[int | None, typer.Option(help="Epoch of the checkpoint; the last one if not given.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def main() -> None:
+    """Entry point: what is the user's to mend is said in one sentence, with exit code 2."""
+    try:
+        app()
+    except SauronError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        console.print(f"sauron-unet {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file. `recipes` lists them.")],
+    data: Annotated[Path, typer.Option(help="Data set in the nnU-Net raw layout, the folder with dataset.json.")],
+    out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
+    changes: SetOption = None,
+) -> None:
+    """Train a network, pruning it on the way, into a new run folder.
+
+    The unpruned baseline of the same recipe: `--set prune.enabled=false --set loss.lambda=0`.
+    """
+    config = _config(recipe, changes)
+    from sauron_train.experiment import Experiment  # noqa: PLC0415
+    from sauron_train.progress import Terminal  # noqa: PLC0415
+    from sauron_train.runlog.writer import refuse_existing  # noqa: PLC0415
+    from sauron_train.trainer import Trainer  # noqa: PLC0415
+
+    refuse_existing(out)
+    try:
+        with Terminal(console) as terminal:
+            Trainer(Experiment.prepare(config, data, terminal.loading), out, terminal).run()
+    except KeyboardInterrupt:
+        console.print(f"stopped; the epochs that were finished are in {out}")
+        raise typer.Exit(130) from None
+    _summary(out)
+
+
+@app.command("recipes")
+def list_recipes() -> None:
+    """List the recipes that come with Sauron."""
+    table = Table("recipe", "network", "epochs", "what for", box=None, header_style="bold")
+    for name in recipes.names():
+        config = parse(recipes.load(name))
+        network = f"{config.network.dim}D, {config.network.levels} levels, {config.network.init_filters} filters"
+        table.add_row(name, network, str(config.epochs), config.description)
+    console.print(table)
+
+
+@app.command()
+def describe(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or path of a YAML file.")],
+    changes: SetOption = None,
+    config_only: Annotated[
+        bool, typer.Option("--config", help="Print the whole configuration as YAML, defaults included.")
+    ] = False,
+) -> None:
+    """Show what a recipe trains: its network layer by layer, what can be pruned, what it costs."""
+    config = _config(recipe, changes)
+    if config_only:
+        typer.echo(config.to_yaml(), nl=False)
+        return
+    from sauron_train.describe import describe_network  # noqa: PLC0415
+
+    console.print(describe_network(config))
+
+
+@app.command()
+def predict(
+    run_folder: RunArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Folders with CASE_0000.nii.gz files, or such files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the label maps, CASE.nii.gz each.")],
+    epoch: EpochOption = None,
+) -> None:
+    """Segment images with a run's network; label maps lie on the grid of their image."""
+    from sauron_train.predict import predict as segment_files  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    with _bar("segmenting") as advance:
+        written = segment_files(Run(run_folder), images, out, epoch, advance)
+    console.print(f"{len(written)} label maps in {out}")
+
+
+@app.command()
+def evaluate(
+    run_folder: RunArgument,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set, if it is no longer where the run was trained.")
+    ] = None,
+    epoch: EpochOption = None,
+) -> None:
+    """Score a run on its validation cases, on each image's own grid; the result stays in the run folder."""
+    from sauron_train.predict import evaluate as score  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+    from sauron_train.runlog.writer import write_evaluation  # noqa: PLC0415
+
+    run_read = Run(run_folder)
+    with _bar("evaluating") as advance:
+        result = score(run_read, data, epoch, advance)
+    write_evaluation(run_folder, result)
+    console.print(_evaluation_table(result))
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    dim: Annotated[int, typer.Option(min=2, max=3, help="2: stacks of slices; 3: volumes.")] = 2,
+    cases: Annotated[int, typer.Option(min=2)] = 24,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Make a synthetic data set, MRI-like heads with two structures, in the nnU-Net raw layout."""
+    from sauron_train.data.phantom import make_phantom  # noqa: PLC0415
+
+    make_phantom(out, dim=dim, cases=cases, seed=seed)
+    console.print(f"{cases} cases in {out}")
+
+
+def _config(recipe: str, changes: list[str] | None) -> Config:
+    return parse(with_overrides(recipes.load(recipe), changes or []))
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[OnProgress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("[dim]{task.fields[case]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None, case="")
+        yield lambda done, total, case: progress.update(task, completed=done, total=total, case=case)
+
+
+def _summary(out: Path) -> None:
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    finished = Run(out)
+    info, last = finished.info, finished.epochs().iloc[-1]
+    filters = sum(layer.filters for layer in info.layers)
+    console.print(
+        f"\n[bold]{finished.name}[/]: validation Dice {last['val_dice']:.3f}, "
+        f"{last['filters'] / filters:.0%} of the filters, {last['parameters'] / info.parameters:.0%} of the parameters "
+        f"and {last['flops'] / info.flops:.0%} of the FLOPs are left\n"
+        f"See it: [bold]sauron-viz serve {out.parent}[/]   Score it: [bold]sauron-train evaluate {out}[/]",
+        highlight=False,
+    )
+
+
+def _evaluation_table(result: dict[str, Any]) -> Table:
+    table = Table(title=f"{len(result['cases'])} validation cases, epoch {result['epoch']}", box=None, title_justify="left")
+    for heading in ("class", "Dice", "HD95 (mm)", "missed", "absent"):
+        table.add_column(heading, justify="left" if heading == "class" else "right", header_style="bold")
+    for name, dice in result["dice"].items():
+        missed, absent = result["missed"][name], result["not_scored"][name]
+        table.add_row(name, _number(dice, 3), _number(result["hd95_mm"][name], 2), str(missed), str(absent))
+    table.add_row("mean", _number(result["mean_dice"], 3), _number(result["mean_hd95_mm"], 2), style="bold")
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _escaped(error: Exception) -> str:
+    return str(error).replace("[", r"\[")

@@ -1,0 +1,50 @@
+"""A recipe's network in words and numbers."""
+
+from __future__ import annotations
+
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sauron_train.complexity import complexity
+from sauron_train.config import Config
+from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.pruning.graph import ChannelGraph, trace
+
+_CLASSES = 2
+
+
+def describe_network(config: Config) -> RenderableType:
+    """A table of the prunable layers and a line of what it costs, for two classes."""
+    channels = config.data.channels or 1
+    spec = UNetSpec.unpruned(config.network, channels, _CLASSES)
+    model = UNet(spec, torch.Generator().manual_seed(config.seed))
+    graph = trace(model, torch.zeros(1, channels, *config.data.patch), UNet.layer_name)
+    cost = complexity(model, channels, config.data.patch)
+    table = Table(box=None, header_style="bold")
+    for heading in ("layer", "level", "filters", "map size", "parameters", "feeds"):
+        table.add_column(heading, justify="left" if heading in ("layer", "feeds") else "right")
+    readers = _readers(graph)
+    for name, layer in graph.layers.items():
+        level = spec.level(name)
+        size = " x ".join(str(side // 2 ** (level - 1)) for side in config.data.patch)
+        weights = sum(p.numel() for p in model.get_submodule(name).parameters())
+        table.add_row(name, str(level), str(len(layer.outputs)), size, f"{weights:,}", ", ".join(readers[name]))
+    fixed = ", ".join(UNet.layer_name(conv.module) for conv in graph.fixed)
+    foot = (
+        f"\n{len(graph.layers)} layers with {sum(graph.widths().values()):,} filters can be pruned; "
+        f"{fixed} make the output and stay whole.\n"
+        f"{cost.parameters:,} parameters, {cost.flops / 1e9:.2f} GFLOPs per patch of "
+        f"{' x '.join(map(str, config.data.patch))} with {channels} channel(s) and {_CLASSES} classes."
+    )
+    title = Text(f"{config.name}: {config.description}\n", style="bold")
+    return Group(title, table, Text(foot))
+
+
+def _readers(graph: ChannelGraph) -> dict[str, list[str]]:
+    convs = {UNet.layer_name(conv.module): conv for conv in (*graph.layers.values(), *graph.fixed)}
+    return {
+        name: [reader for reader, conv in convs.items() if set(conv.inputs.tolist()) & set(layer.outputs.tolist())]
+        for name, layer in graph.layers.items()
+    }

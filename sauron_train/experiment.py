@@ -1,0 +1,128 @@
+"""One experiment, checked and read into memory, before anything is written."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sauron_train.complexity import Complexity
+from sauron_train.config import Config
+from sauron_train.data.load import load_volumes
+from sauron_train.data.loader import training_loader
+from sauron_train.data.nnunet import read_dataset
+from sauron_train.data.patches import TrainingPatches
+from sauron_train.data.split import split_cases
+from sauron_train.data.types import Batch, Dataset, Split, Volume
+from sauron_train.data.views import network_input, probe, stack_back
+from sauron_train.models.unet import UNetSpec
+from sauron_train.pruning.graph import ChannelGraph
+from sauron_train.runlog import LayerInfo, Probe, RunInfo
+from sauron_train.runlog.writer import now
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationCase:
+    """A whole case as the network sees it: images (B, C, *spatial), labels (B, *spatial) uint8; B = slices in 2D.
+
+    `spacing` is that of the volume, in mm; `as_volume` puts label maps (B, *spatial) back together as (X, Y, Z).
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    spacing: tuple[float, float, float]
+    as_volume: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A configuration together with its data."""
+
+    config: Config
+    dataset: Dataset
+    split: Split
+    patches: TrainingPatches
+    validation: Sequence[ValidationCase]
+    probe: Probe
+
+    @classmethod
+    def prepare(cls, config: Config, data: Path, on_progress: OnProgress | None = None) -> Experiment:
+        """Check a data set, split it and read it.
+
+        Args:
+            config: the whole configuration.
+            data: folder in the nnU-Net raw layout.
+            on_progress: told how many of how many cases are read.
+
+        Raises:
+            DataError: anything wrong with the data.
+            ConfigError: a configuration that does not fit it.
+        """
+        dataset = read_dataset(data)
+        split = split_cases(dataset, config.data, config.seed)
+        cases = (*split.train, *split.validation)
+        volumes = load_volumes(cases, dataset, config, on_progress)
+        train, validation = volumes[: len(split.train)], volumes[len(split.train) :]
+        return cls(
+            config=config,
+            dataset=dataset,
+            split=split,
+            patches=TrainingPatches(train, config, config.seed),
+            validation=tuple(validation_case(volume, config) for volume in validation),
+            probe=probe(validation, config, config.seed),
+        )
+
+    def training_loader(self, epoch: int) -> DataLoader[Batch]:
+        """Batches of an epoch; the same ones whatever the number of workers."""
+        return training_loader(self.patches, self.config, epoch)
+
+    def run_info(
+        self, spec: UNetSpec, graph: ChannelGraph, cost: Complexity, device: str, versions: Mapping[str, str]
+    ) -> RunInfo:
+        """What `run.json` says when training starts."""
+        return RunInfo(
+            status="running",
+            created=now(),
+            ended=None,
+            message="",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            seed=self.config.seed,
+            device=device,
+            versions=dict(versions),
+            dataset=self.dataset.name,
+            data_root=str(self.dataset.root.resolve()),
+            fingerprint=self.dataset.fingerprint,
+            channels=self.dataset.channels,
+            labels=self.dataset.labels,
+            train_cases=tuple(case.name for case in self.split.train),
+            validation_cases=tuple(case.name for case in self.split.validation),
+            probe_images=self.probe.names,
+            layers=tuple(layer_info(name, spec, graph) for name in graph.layers),
+            parameters=cost.parameters,
+            flops=cost.flops,
+            epochs_planned=self.config.epochs,
+        )
+
+
+def validation_case(volume: Volume, config: Config) -> ValidationCase:
+    """Prepare a labelled volume for validation."""
+    images, labels = network_input(volume, config)
+    assert labels is not None  # noqa: S101 - the reader of a data set has refused cases without labels
+    return ValidationCase(volume.name, images, labels, volume.spacing, partial(stack_back, config=config))
+
+
+def layer_info(name: str, spec: UNetSpec, graph: ChannelGraph) -> LayerInfo:
+    """A prunable layer as it was before training."""
+    part: Literal["encoder", "decoder"] = "encoder" if name.startswith("enc_") else "decoder"
+    return LayerInfo(name, graph.layers[name].kind, part, spec.level(name), len(graph.filters(name)))

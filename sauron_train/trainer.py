@@ -1,0 +1,361 @@
+"""Trains a network and lets it shrink: train, validate, measure, decide, cut, log, checkpoint, once per epoch."""
+
+from __future__ import annotations
+
+import math
+import platform
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from sauron_train import checkpoint
+from sauron_train.complexity import complexity
+from sauron_train.config import Config, OptimizerConfig
+from sauron_train.errors import SauronError
+from sauron_train.experiment import Experiment
+from sauron_train.inference import segment
+from sauron_train.losses import deep_supervision_loss, segmentation_loss
+from sauron_train.metrics import mean_over_classes, mean_scores, score_case, to_labels
+from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.probe import ProbeResult, measure_probe, pruning_records
+from sauron_train.progress import Observer
+from sauron_train.pruning.policy import History, LayerDecision, LayerMeasure
+from sauron_train.pruning.sauron import Sauron
+from sauron_train.runlog import EpochRow, LayerMaps, LayerRow, Pruning, RunWriter
+from sauron_train.runlog.files import checkpoint_file
+from sauron_train.runlog.schema import empty_delta_prune
+
+
+class TrainingError(SauronError):
+    """Training cannot go on."""
+
+
+@dataclass(frozen=True)
+class TrainLosses:
+    """Means over the steps of an epoch: the whole loss, its segmentation part, and δ_opt before λ."""
+
+    total: float
+    segmentation: float
+    delta_opt: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean loss over the validation cases, and mean scores per class; HD95 is empty where it was not asked for."""
+
+    loss: float
+    dice: Mapping[str, float]
+    hd95: Mapping[str, float]
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over the classes."""
+        return mean_over_classes(self.dice)
+
+
+@dataclass(frozen=True)
+class PruneOutcome:
+    """What one epoch's pruning measured, decided and removed; all empty when pruning is off."""
+
+    measures: Mapping[str, LayerMeasure]
+    decisions: Mapping[str, LayerDecision]
+    records: Sequence[Pruning]
+
+    @property
+    def removed(self) -> int:
+        """Filters that went."""
+        return sum(len(record.removed) for record in self.records)
+
+
+NOTHING_PRUNED = PruneOutcome({}, {}, ())
+
+
+class Trainer:
+    """Runs one experiment into one run folder.
+
+    Args:
+        experiment: configuration and data, checked and read.
+        out: the run folder to make.
+        observer: told how it goes.
+
+    Raises:
+        RunError: the folder exists.
+    """
+
+    def __init__(self, experiment: Experiment, out: Path, observer: Observer | None = None) -> None:
+        self.experiment = experiment
+        self.config: Config = experiment.config
+        self.observer = observer or Observer()
+        hardware = self.config.hardware
+        self.fabric = Fabric(accelerator=hardware.accelerator, devices=1, precision=hardware.precision)
+        torch.manual_seed(self.config.seed)
+        spec = UNetSpec.unpruned(self.config.network, len(experiment.dataset.channels), len(experiment.dataset.labels))
+        self.network = UNet(spec, torch.Generator().manual_seed(self.config.seed))
+        self._optimizer = make_optimizer(self.network, self.config.optimizer)
+        self.model, self.optimizer = self.fabric.setup(self.network, self._optimizer)
+        self.scheduler = LambdaLR(self._optimizer, self._decay)
+        self.probe_images = torch.from_numpy(experiment.probe.images).to(self.fabric.device)
+        self.sauron = Sauron(
+            self.network,
+            self.probe_images[:1],
+            self.config.loss,
+            self.config.prune,
+            self.config.seed,
+            UNet.layer_name,
+        )
+        self.history = History((), ())
+        info = experiment.run_info(
+            spec, self.sauron.graph, self._complexity(), device=device_name(self.fabric.device), versions=versions()
+        )
+        self.writer = RunWriter.create(out, self.config, info)
+        self.writer.write_probe(experiment.probe)
+
+    def run(self) -> None:
+        """Train all epochs; the run folder says how it ended, also when it is interrupted or fails."""
+        self.observer.started(self.writer.info)
+        try:
+            for epoch in range(1, self.config.epochs + 1):
+                self.run_epoch(epoch)
+        except KeyboardInterrupt:
+            self.writer.finish("stopped", "interrupted by the user")
+            raise
+        except BaseException as error:
+            self.writer.finish("failed", str(error).split("\n")[0])
+            raise
+        self.writer.finish("finished")
+
+    def run_epoch(self, epoch: int) -> None:
+        """One epoch, from the first step to its commit."""
+        started = time.perf_counter()
+        losses, recent = self.train(epoch)
+        training_seconds = time.perf_counter() - started
+        self.observer.stage(epoch, "validating")
+        before = self.validate()
+        self.history = History(
+            (*self.history.train_losses, losses.total), (*self.history.val_losses, before.loss)
+        )
+        self.observer.stage(epoch, "measuring redundancy")
+        outcome = self.prune(epoch, recent) if self._prunes(epoch) else NOTHING_PRUNED
+        keep = self._keeps_maps(epoch)
+        after = self.validate(hd95=keep) if outcome.removed or keep else before
+        probe = measure_probe(self.network, self.sauron.graph, self.probe_images, self.config.loss.window)
+        cost = self._complexity()
+        row = EpochRow(
+            epoch=epoch,
+            train_loss=losses.total,
+            train_segmentation_loss=losses.segmentation,
+            train_delta_opt=losses.delta_opt,
+            val_loss=after.loss,
+            val_dice=after.mean_dice,
+            val_loss_before_cut=before.loss,
+            val_dice_before_cut=before.mean_dice,
+            lr=self._optimizer.param_groups[0]["lr"],
+            filters=sum(self.sauron.layers.values()),
+            filters_removed=outcome.removed,
+            parameters=cost.parameters,
+            flops=cost.flops,
+            seconds=0.0,
+            seconds_training=training_seconds,
+            memory_mb=peak_memory_mb(self.fabric.device),
+            dice=after.dice,
+            hd95=after.hd95,
+        )
+        if keep:
+            self._save_maps(epoch, probe, outcome)
+            self._save_weights(row)
+        self.scheduler.step()
+        self._save_state(epoch)
+        row = replace(row, seconds=time.perf_counter() - started)
+        self.writer.commit_epoch(row, self._layer_rows(epoch, probe, outcome), outcome.records)
+        self.observer.epoch(row)
+
+    def train(self, epoch: int) -> tuple[TrainLosses, list[Tensor]]:
+        """One epoch of steps.
+
+        Returns:
+            Mean losses, and the images of the last `prune.batches` batches for measuring δ_prune.
+        """
+        self.model.train()
+        loader = self.fabric.setup_dataloaders(self.experiment.training_loader(epoch))
+        recent: deque[Tensor] = deque(maxlen=self.config.prune.batches)
+        sums = torch.zeros(3, dtype=torch.float64)
+        steps = len(loader)
+        for done, batch in enumerate(loader, start=1):
+            total, segmentation, delta_opt = self.step(batch.image, batch.label)
+            if not math.isfinite(total):
+                raise TrainingError(
+                    f"the loss is {total} in epoch {epoch} at the cases {', '.join(batch.cases)}; "
+                    "look at these images, or lower optimizer.lr"
+                )
+            sums += torch.tensor([total, segmentation, delta_opt], dtype=torch.float64)
+            recent.append(batch.image)
+            self.observer.step(epoch, done, steps, total)
+        total, segmentation, delta_opt = (sums / steps).tolist()
+        return TrainLosses(total, segmentation, delta_opt), list(recent)
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
+        """One optimisation step; returns the loss, its segmentation part and δ_opt."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.sauron.penalised:
+            with self.sauron.listening() as maps:
+                outputs = self.model(images)
+            delta_opt = self.sauron.delta_opt(maps)
+        else:
+            outputs, delta_opt = self.model(images), images.new_zeros(())
+        segmentation = deep_supervision_loss(outputs, labels)
+        loss = segmentation + self.config.loss.lambda_ * delta_opt
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        return loss.item(), segmentation.item(), delta_opt.item()
+
+    @torch.no_grad()
+    def validate(self, hd95: bool = False) -> Validation:
+        """Loss and scores on the whole validation cases, on the grid the network sees."""
+        self.model.eval()
+        losses, scores = [], []
+        labels = self.experiment.dataset.labels
+        for case in self.experiment.validation:
+            images, expected = case.images.to(self.fabric.device), case.labels.to(self.fabric.device)
+            logits = segment(self.model, images, self.config.data.patch)
+            losses.append(float(segmentation_loss(logits, expected.long())))
+            predicted, reference = case.as_volume(to_labels(logits)), case.as_volume(expected)
+            scores.append(score_case(case.name, predicted, reference, labels, case.spacing if hd95 else None))
+        return Validation(
+            sum(losses) / len(losses), mean_scores([s.dice for s in scores]), mean_scores([s.hd95 for s in scores])
+        )
+
+    def prune(self, epoch: int, batches: Sequence[Tensor]) -> PruneOutcome:
+        """Measure, decide and cut; the records say what each filter that went leaves behind."""
+        measures = self.sauron.measure(batches)
+        decisions = self.sauron.decide(measures, self.history)
+        if not any(decision.removed for decision in decisions.values()):
+            return PruneOutcome(measures, decisions, ())
+        probe = measure_probe(self.network, self.sauron.graph, self.probe_images, self.config.loss.window)
+        by_filter = {
+            layer: dict(zip(measure.filters, measure.delta_prune, strict=True)) for layer, measure in measures.items()
+        }
+        records = pruning_records(epoch, decisions, by_filter, self.sauron.graph, probe)
+        self.sauron.cut(decisions, self._optimizer)
+        return PruneOutcome(measures, decisions, records)
+
+    def _prunes(self, epoch: int) -> bool:
+        prune = self.config.prune
+        return prune.enabled and prune.first_epoch <= epoch <= (prune.last_epoch or epoch)
+
+    def _keeps_maps(self, epoch: int) -> bool:
+        return epoch in (1, self.config.epochs) or epoch % self.config.probe.every == 0
+
+    def _decay(self, epoch: int) -> float:
+        return float((1 - min(epoch, self.config.epochs - 1) / self.config.epochs) ** self.config.optimizer.power)
+
+    def _complexity(self) -> Any:
+        return complexity(self.network, self.network.spec.in_channels, self.config.data.patch)
+
+    def _layer_rows(self, epoch: int, probe: ProbeResult, outcome: PruneOutcome) -> list[LayerRow]:
+        removed = {record.layer: len(record.removed) for record in outcome.records}
+        rows = []
+        for layer, filters in self.sauron.layers.items():
+            row = LayerRow(epoch, layer, filters, probe.layers[layer].delta_opt, removed=removed.get(layer, 0))
+            if layer in outcome.decisions:
+                row = _with_decision(row, outcome.measures[layer], outcome.decisions[layer])
+            rows.append(row)
+        return rows
+
+    def _save_maps(self, epoch: int, probe: ProbeResult, outcome: PruneOutcome) -> None:
+        for layer, measured in probe.layers.items():
+            filters = self.sauron.graph.filters(layer)
+            delta = empty_delta_prune(len(filters))
+            if layer in outcome.measures:
+                measure = outcome.measures[layer]
+                by_filter = dict(zip(measure.filters, measure.delta_prune, strict=True))
+                delta[:] = [by_filter[number] for number in filters]
+            maps, pooling = measured.pooled(self.config.probe.max_side)
+            self.writer.write_maps(
+                LayerMaps(epoch, layer, maps, measured.distances, _numbers(filters), delta, pooling)
+            )
+        self.writer.write_prediction(epoch, probe.prediction)
+
+    def _save_weights(self, row: EpochRow) -> None:
+        graph = self.sauron.graph
+        info = checkpoint.CheckpointInfo(
+            epoch=row.epoch,
+            architecture=self.network.spec.with_filters(graph.widths()),
+            filters={layer: graph.filters(layer) for layer in graph.layers},
+            labels=self.experiment.dataset.labels,
+            scores={"val_loss": row.val_loss, "val_dice": row.val_dice},
+        )
+        checkpoint.save_checkpoint(self.writer.path / checkpoint_file(row.epoch), self.network, info)
+
+    def _save_state(self, epoch: int) -> None:
+        state = {
+            "epoch": epoch,
+            "model": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "sauron": self.sauron.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+        checkpoint.save_state(self.writer.path, state)
+
+
+def make_optimizer(model: UNet, config: OptimizerConfig) -> Optimizer:
+    """The optimizer that a configuration names."""
+    parameters = model.parameters()
+    if config.name == "sgd":
+        return SGD(parameters, config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+    kind = Adam if config.name == "adam" else AdamW
+    return kind(parameters, config.lr, weight_decay=config.weight_decay)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    packages = ("sauron-unet", "torch", "torchio", "monai", "lightning-fabric", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words a person knows."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far in MiB: of the GPU where there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _numbers(filters: Sequence[int]) -> Any:
+    return torch.tensor(filters, dtype=torch.int32).numpy()
+
+
+def _with_decision(row: LayerRow, measure: LayerMeasure, decision: LayerDecision) -> LayerRow:
+    others = torch.tensor(
+        [d for f, d in zip(measure.filters, measure.delta_prune, strict=True) if f != measure.reference]
+    )
+    quantiles = others.quantile(torch.tensor([0.0, 0.25, 0.5, 0.75])).tolist() if len(others) else [None] * 4
+    return replace(
+        row,
+        delta_prune_min=quantiles[0],
+        delta_prune_q25=quantiles[1],
+        delta_prune_median=quantiles[2],
+        delta_prune_q75=quantiles[3],
+        threshold=decision.threshold,
+        patience=decision.patience,
+        raised=decision.raised,
+        reference=decision.reference,
+    )
