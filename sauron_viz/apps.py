@@ -131,10 +131,9 @@ class Costs(ipywidgets.Box):
         for name in ("sauron", "sauron-stack"):
             self.add_class(name)
         library = Library(runs)
-        names = library.names()
         plotly = PlotlyLib()
         chart = PlotlyChart(library=plotly, title="What is left of the network", empty="There is no run to draw yet.")
-        if names:
-            view = library.open(run or names[0])
+        if library.names():
+            view = library.open(run or library.first())
             chart.draw(cost_lines(view.epochs, view.info), f"Run {view.title}; for one patch and one forward pass.")
         self.children = (style_widget(), chart)

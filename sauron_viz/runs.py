@@ -77,6 +77,17 @@ class Library:
             raise RunError(f"{name!r} lies outside {self.root}; only runs inside it are shown")
         return RunView(Run(path), name, self.cache)
 
+    def first(self) -> str:
+        """The run to look at when none is named: one that is training, else the newest; "" where there is none."""
+        found = []
+        for name in self.names():
+            try:
+                created = Run(self.root / name).info.created
+            except SauronError:
+                created = ""
+            found.append((self.status(name) == "running", created, name))
+        return max(found)[2] if found else ""
+
     def status(self, name: str) -> str:
         """How a run stands, in one word; "damaged" where its record cannot be read."""
         try:

@@ -14,7 +14,14 @@ from sauron_viz.theme import MARK, dark_swaps
 def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), **layout: Any) -> go.Figure:
     """An empty figure with named axes; the page shows through, and its script sets the colours of text and grid."""
     figure = go.Figure()
-    axis = {"showline": True, "ticks": "outside", "ticklen": 4, "title_standoff": 10, "automargin": True}
+    axis = {
+        "title_font_size": 13,
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 4,
+        "title_standoff": 10,
+        "automargin": True,
+    }
     figure.update_layout(
         template="none",
         height=height,
@@ -30,7 +37,7 @@ def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), *
         uirevision="run",
     )
     figure.update_layout(**layout)
-    figure.update_xaxes(title_text=x_title, showgrid=False, **axis)
+    figure.update_xaxes(title_text=x_title, showgrid=False, zeroline=False, **axis)
     figure.update_yaxes(title_text=y_title, zeroline=False, **axis)
     return figure
 
@@ -38,6 +45,12 @@ def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), *
 def numbers(column: pd.Series[Any]) -> list[float | None]:
     """A column as plain numbers, None where nothing was measured: the figure stays readable JSON."""
     return [None if pd.isna(value) else float(value) for value in column]
+
+
+def span_epochs(figure: go.Figure, epochs: pd.Series[int]) -> None:
+    """The same axis from 0 to the last epoch in all charts over epochs, so that they can be read together."""
+    last = int(epochs.max()) if len(epochs) else 1
+    figure.update_xaxes(range=[0, last * 1.015 + 0.2])
 
 
 def mark_epoch(figure: go.Figure, epoch: int | None) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sauron_train.runlog import RunInfo
-from sauron_viz.figures.base import blank, mark_epoch, numbers
+from sauron_viz.figures.base import blank, mark_epoch, numbers, span_epochs
 from sauron_viz.theme import SAFE, TRAIN, VALIDATION
 
 FLOPS, PARAMETERS, FILTERS = "#332288", "#117733", "#882255"
@@ -14,7 +14,7 @@ FLOPS, PARAMETERS, FILTERS = "#332288", "#117733", "#882255"
 
 def cost_lines(epochs: pd.DataFrame, info: RunInfo, epoch: int | None = None) -> go.Figure:
     """FLOPs, parameters and filters left, in percent of the unpruned network."""
-    figure = blank(320, "epoch", "left of the unpruned network (%)")
+    figure = blank(320, "epoch", "share left (%)")
     whole = {"flops": info.flops, "parameters": info.parameters, "filters": sum(x.filters for x in info.layers)}
     looks = [
         ("flops", "FLOPs", FLOPS, "solid"),
@@ -25,6 +25,7 @@ def cost_lines(epochs: pd.DataFrame, info: RunInfo, epoch: int | None = None) ->
         share = 100 * epochs[column] / max(whole[column], 1)
         _line(figure, [0, *epochs["epoch"]], [100.0, *numbers(share)], name, colour, dash, "%{y:.1f} %")
     figure.update_yaxes(range=[0, 104])
+    span_epochs(figure, epochs["epoch"])
     mark_epoch(figure, epoch)
     return figure
 
@@ -37,6 +38,7 @@ def loss_lines(epochs: pd.DataFrame, epoch: int | None = None) -> go.Figure:
     _line(figure, x, numbers(epochs["val_loss"]), "validation", VALIDATION, "solid", "%{y:.3f}")
     _before_cut(figure, epochs, "val_loss_before_cut", "%{y:.3f}")
     figure.update_yaxes(rangemode="tozero")
+    span_epochs(figure, epochs["epoch"])
     mark_epoch(figure, epoch)
     return figure
 
@@ -52,6 +54,7 @@ def dice_lines(epochs: pd.DataFrame, epoch: int | None = None) -> go.Figure:
     _line(figure, x, numbers(epochs["val_dice"]), "mean", VALIDATION, "solid", "%{y:.3f}", 2.5)
     _before_cut(figure, epochs, "val_dice_before_cut", "%{y:.3f}")
     figure.update_yaxes(range=[0, 1.02])
+    span_epochs(figure, epochs["epoch"])
     mark_epoch(figure, epoch)
     return figure
 

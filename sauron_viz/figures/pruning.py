@@ -29,10 +29,15 @@ def share_map(share: pd.DataFrame, epoch: int | None = None) -> go.Figure:
         xgap=1 if len(epochs) <= 80 else 0,
         ygap=1,
         name="filters left",
-        colorbar={"title": {"text": "filters left", "side": "right"}, "ticksuffix": " %", "thickness": 14, "dtick": 25},
+        colorbar={
+            "title": {"text": "filters left", "side": "right", "font": {"size": 13}},
+            "ticksuffix": " %",
+            "thickness": 14,
+            "dtick": 25,
+        },
         hovertemplate="<b>%{y}</b><br>epoch %{x}: %{z:.0f} % of the filters left<extra></extra>",
     )
-    figure.update_yaxes(autorange="reversed", showline=False, ticks="", dtick=1)
+    figure.update_yaxes(autorange="reversed", showline=False, showgrid=False, ticks="", dtick=1, ticksuffix="  ")
     figure.update_xaxes(showline=False)
     mark_epoch(figure, epoch)
     return figure
@@ -67,6 +72,6 @@ def filter_bars(layers: pd.DataFrame, infos: Sequence[LayerInfo], epoch: int, hi
         cliponaxis=False,
         hovertemplate="<b>%{y}</b><br>%{x} of %{customdata} filters left<extra></extra>",
     )
-    figure.update_yaxes(autorange="reversed", showline=False, ticks="", dtick=1)
+    figure.update_yaxes(autorange="reversed", showline=False, showgrid=False, ticks="", dtick=1, ticksuffix="  ")
     figure.update_xaxes(showgrid=True, rangemode="tozero", range=[0, 1.06 * max([*start, 1])])
     return figure

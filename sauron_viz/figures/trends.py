@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sauron_train.runlog import LayerInfo
-from sauron_viz.figures.base import blank, mark_epoch, numbers
+from sauron_viz.figures.base import blank, mark_epoch, numbers, span_epochs
 from sauron_viz.theme import layer_colours
 
 # Column of layers.csv -> (name in the picker, title of the axis).
@@ -73,9 +73,10 @@ def measure_lines(
             name=info.name,
             mode="lines+markers",
             line={"color": colours[info.name], "width": 4 if info.name == highlight else 2, "dash": dash},
-            marker={"size": [6 if c else 0.1 for c in cut], "color": colours[info.name], "line": {"width": 0}},
+            marker={"size": [5 if c else 0.1 for c in cut], "color": colours[info.name], "line": {"width": 0}},
             customdata=[info.name] * len(rows),
             hovertemplate="<b>%{customdata}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>",
         )
+    span_epochs(figure, layers["epoch"])
     mark_epoch(figure, epoch)
     return figure

@@ -97,7 +97,7 @@ class FeatureMapsPanel(Panel):
                 "This run has not stored feature maps yet. They appear here by themselves, at the first epoch "
                 f"and then every {view.config.probe.every}."
             )
-        return "This run holds no feature maps: it ended before its first epoch was complete."
+        return "This run holds no feature maps."
 
     def _update_controls(self, view: RunView, epochs: list[int]) -> None:
         state = self.viewer.state
@@ -158,7 +158,7 @@ class FeatureMapsPanel(Panel):
         cut = f"{self.axis.value}@{self.slice.value}" if self.slice.options else "2d"
         with self.grid.hold_sync():
             self.grid.epochs = epochs
-            self.grid.label = f"Feature maps of {state.layer}"
+            self.grid.label = f"Maps of {state.layer}"
             self.grid.base = f"{state.run}|{state.layer}|{state.image}|{cut}"
             self.grid.epoch = self.epoch.value
             self.grid.filter = state.filter

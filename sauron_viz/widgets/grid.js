@@ -3,7 +3,7 @@
 
 const GAP = 6;
 const CAPTION = 15;
-const LARGEST_CELL = 168;
+const LARGEST_CELL = 208;
 const SMALLEST_CELL = 22;
 const CACHE_BYTES = 96e6;
 const STATS = ["filter", "low", "high", "toReference", "nearest", "nearestDistance", "deltaPrune"];
@@ -127,7 +127,10 @@ class Grid {
     this.tip = el("div", { class: "sauron-tip", hidden: true });
     this.live = el("p", { class: "sauron-live", "aria-live": "polite" });
     this.empty = el("p", { class: "sauron-empty", hidden: true });
-    this.root = el("div", { class: "sauron-grid" }, this.scroller, this.empty, this.tip, this.live);
+    this.title = el("h3", {});
+    const save = el("button", { type: "button", text: "PNG", "aria-label": "Save all maps as PNG", onclick: () => this.save() });
+    this.head = el("header", {}, this.title, el("div", { class: "sauron-actions" }, save));
+    this.root = el("div", { class: "sauron-grid" }, this.head, this.scroller, this.empty, this.tip, this.live);
     root.append(this.root);
     this.stops = [
       listen(model, ["base", "epoch"], () => this.show()),
@@ -207,7 +210,7 @@ class Grid {
   draw() {
     const blank = !this.frame;
     this.empty.hidden = !blank;
-    this.scroller.hidden = blank;
+    this.scroller.hidden = this.head.hidden = blank;
     if (blank) {
       this.root.dataset.ready = "none";
       return;
@@ -216,25 +219,26 @@ class Grid {
     if (width < 40) return;
     const { frame } = this;
     // The whole layer should be seen at once, below the controls, without scrolling the page.
-    const visible = Math.max(360, Math.min(this.model.get("height"), window.innerHeight - 350));
+    const visible = Math.max(360, Math.min(this.model.get("height"), window.innerHeight - 370));
     this.plan = layOut(frame.n, frame.h / frame.w, width, visible, this.model.get("size"));
     const total = this.plan.height;
     const height = Math.min(total, visible);
     this.scroller.style.height = `${height}px`;
     this.spacer.style.height = `${total}px`;
-    this.paint(width, height);
-    this.canvas.setAttribute("aria-label", `${this.model.get("label")}, ${frame.n} maps; arrow keys choose a map`);
+    this.paint(this.canvas, width, height, this.scroller.scrollTop);
+    const words = `${this.model.get("label")}, epoch ${this.model.get("epoch")}`;
+    this.title.textContent = `${words} – ${frame.n} ${frame.n === 1 ? "map" : "maps"}`;
+    this.canvas.setAttribute("aria-label", `${words}, ${frame.n} maps; arrow keys choose a map`);
     this.say();
     Object.assign(this.root.dataset, { ready: this.shown, maps: frame.n, columns: this.plan.columns, cell: this.plan.cell });
   }
 
-  paint(width, height) {
+  paint(canvas, width, height, top) {
     const dpr = window.devicePixelRatio || 1;
-    const { canvas, frame, plan } = this;
+    const { frame, plan } = this;
     const device = [Math.round(width * dpr), Math.round(height * dpr)];
     if (canvas.width !== device[0] || canvas.height !== device[1]) [canvas.width, canvas.height] = device;
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${height}px`;
+    if (canvas === this.canvas) Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, ...device);
     const atlas = paintAtlas(frame, this.table, this.model.get("scale"));
@@ -245,7 +249,6 @@ class Grid {
     context.imageSmoothingQuality = "medium";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const top = this.scroller.scrollTop;
     const first = Math.floor(top / plan.row) * plan.columns;
     const last = Math.min(frame.n, Math.ceil((top + height) / plan.row) * plan.columns);
     for (let m = first; m < last; m++) {
@@ -255,6 +258,18 @@ class Grid {
       context.drawImage(atlas.canvas, ...from, frame.w, frame.h, x, y, cell, tall);
       this.mark(context, m, x, y, cell, tall, dpr);
     }
+  }
+
+  // All maps, also those scrolled out of sight, on the page's own background.
+  save() {
+    const canvas = el("canvas");
+    this.paint(canvas, this.scroller.clientWidth - 4, this.plan.height, 0);
+    const context = canvas.getContext("2d");
+    context.globalCompositeOperation = "destination-over";
+    context.fillStyle = cssColour("--sauron-raised", "#fff");
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    const name = this.title.textContent.toLowerCase().replace(/[^a-z0-9_]+/g, "-");
+    canvas.toBlob((blob) => download(`${name}.png`, blob));
   }
 
   mark(context, m, x, y, cell, tall, dpr) {

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from sauron_viz.runs import RunView
-from sauron_viz.widgets.base import box, text
+from sauron_viz.widgets.base import box, show, text
 from sauron_viz.widgets.controls import Select
 from sauron_viz.widgets.panel import Panel
 
@@ -34,8 +34,9 @@ class Header(Panel):
         self.numbers = text("")
         self.problem = text("")
         self.run.observe(self.viewer.guard(self._picked), "value")
+        self.bar = box(self.run, self.status, self.numbers, css="sauron-toolbar sauron-head")
         self.children = (
-            box(self.run, self.status, self.numbers, css="sauron-toolbar sauron-head"),
+            self.bar,
             self.viewer.notice,
             self.problem,
         )
@@ -49,6 +50,7 @@ class Header(Panel):
             self.run.options = [[name, self._name(name)] for name in state.runs]
             self.run.value = state.run
         self._busy = False
+        show(self.bar, bool(state.runs))
         status = view.status if view else ("damaged" if state.run else "")
         word = _WORDS.get(status, status)
         self.status.value = f'<span class="sauron-status {status}" data-status="{status}">{word}</span>' if word else ""
@@ -66,9 +68,10 @@ class Header(Panel):
 
     def _problem(self, view: RunView | None) -> str:
         state = self.viewer.state
+        if not state.runs:
+            return _no_runs(state.problem, str(self.viewer.library.root))
         if state.problem:
-            kind = "sauron-alert" if state.runs else "sauron-empty"
-            return f'<p class="{kind}" data-problem="yes">{html.escape(state.problem)}</p>'
+            return f'<p class="sauron-alert" data-problem="yes">{html.escape(state.problem)}</p>'
         if view is not None and view.status == "failed" and view.info.message:
             return f'<p class="sauron-alert">Training failed: {html.escape(view.info.message)}</p>'
         if view is not None and view.status == "lost":
@@ -78,6 +81,15 @@ class Header(Panel):
                 f"What it had finished is shown; <code>{command}</code> goes on.</p>"
             )
         return ""
+
+
+def _no_runs(problem: str, root: str) -> str:
+    command = html.escape(f"sauron-train run --recipe phantom2d --out {root}/first")
+    return (
+        '<div class="sauron-card sauron-empty" data-problem="yes"><h2>No runs to show</h2>'
+        f"<p>{html.escape(problem)}</p><p>Train one with <code>{command}</code></p>"
+        "<p>It appears here by itself, and is followed while it trains.</p></div>"
+    )
 
 
 def _numbers(view: RunView) -> str:

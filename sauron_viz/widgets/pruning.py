@@ -92,7 +92,7 @@ filters.{some} In brackets: the survivor that says most nearly the same, and its
 <a class="sauron-note" download="{html.escape(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></header>
 <div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
 <th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
-<th scope="col" class="num">τ</th><th scope="col">Removed (nearest, δ)</th></tr></thead>
+<th scope="col" class="num">τ</th><th scope="col" class="rest">Removed (nearest, δ)</th></tr></thead>
 <tbody>{rows}</tbody></table></div>"""
 
 
@@ -102,7 +102,7 @@ def _row(cut: Pruning) -> str:
     return (
         f'<tr><td class="num">{cut.epoch}</td><td>{html.escape(cut.layer)}</td>'
         f'<td class="num">{cut.filters_before} → {cut.filters_after}</td>'
-        f'<td class="num">{cut.threshold:.3f}</td><td>{shown}{more}</td></tr>'
+        f'<td class="num">{cut.threshold:.3f}</td><td class="rest">{shown}{more}</td></tr>'
     )
 
 

@@ -46,6 +46,7 @@ class Viewer:
         self.state = State()
         self.notice = Notice()
         self.session = Session(self.guard(self.beat))
+        self.session.add_class("sauron-session")
         self.view: RunView | None = None
         self._beats = 0
         self._library: PlotlyLib | None = None
@@ -120,20 +121,18 @@ class Viewer:
             self.state.runs = self.library.names()
         except RunError as error:
             self.state.runs, self.state.problem = [], str(error)
+            return
         if not self.state.run and self.state.runs and self._beats:
-            self.state.run = self._first()
+            self.state.run = self.library.first()
         elif not self.state.runs and not self.state.problem:
             self.state.problem = self._no_runs()
 
     def _no_runs(self) -> str:
-        return (
-            f"There are no runs in {self.library.root} yet. Train one with "
-            f"sauron-train run --recipe phantom2d --out {self.library.root}/first; it appears here by itself."
-        )
+        return f"There are no runs in {self.library.root} yet."
 
     def _start(self, wanted: dict[str, str]) -> None:
         runs = self.state.runs
-        self.state.run = wanted["run"] if wanted.get("run") in runs else self._first()
+        self.state.run = wanted["run"] if wanted.get("run") in runs else self.library.first()
         if self.view is None:
             return
         if wanted.get("layer") in {layer.name for layer in self.layers}:
@@ -142,11 +141,6 @@ class Viewer:
             self.state.epoch = int(wanted["epoch"])
         if wanted.get("filter", "").isdecimal():
             self.state.filter = int(wanted["filter"])
-
-    def _first(self) -> str:
-        # A run that is being trained is what its owner came to see.
-        names: list[str] = self.state.runs
-        return next((n for n in names if self.library.status(n) == "running"), names[0] if names else "")
 
     def _share(self) -> None:
         state = self.state

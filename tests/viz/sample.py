@@ -225,8 +225,8 @@ class SampleRun:
         grown = self._progress()
         loss = 1.5 * (1 - grown) + 0.16 + rng.normal(0, 0.012)
         dice = float(np.clip(0.25 + 0.72 * grown + rng.normal(0, 0.008), 0, 1))
-        cost = 0.06 * removed / 4 if removed else 0.0
         left = sum(len(kept) for kept in self.alive.values())
+        cost = 3.0 * removed / left
         share = left / sum(layer.filters for layer in self.layers)
         delta = 0.3 * (1 - grown) + 0.04
         return EpochRow(
