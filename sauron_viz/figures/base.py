@@ -53,7 +53,7 @@ def span_epochs(figure: go.Figure, epochs: pd.Series[int]) -> None:
     figure.update_xaxes(range=[0, last * 1.015 + 0.2])
 
 
-def mark_epoch(figure: go.Figure, epoch: int | None) -> None:
+def mark_epoch(figure: go.Figure, epoch: int | None, layer: str = "below") -> None:
     """A thin line at the epoch that is looked at."""
     if epoch:
-        figure.add_vline(x=epoch, line={"color": MARK, "width": 1.5, "dash": "dot"}, layer="below")
+        figure.add_vline(x=epoch, line={"color": MARK, "width": 1.5, "dash": "dot"}, layer=layer)

@@ -39,7 +39,7 @@ def share_map(share: pd.DataFrame, epoch: int | None = None) -> go.Figure:
     )
     figure.update_yaxes(autorange="reversed", showline=False, showgrid=False, ticks="", dtick=1, ticksuffix="  ")
     figure.update_xaxes(showline=False)
-    mark_epoch(figure, epoch)
+    mark_epoch(figure, epoch, "above")
     return figure
 
 

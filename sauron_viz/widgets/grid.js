@@ -1,7 +1,7 @@
 // All maps of a layer on one canvas. Frames (one per epoch) are kept in the browser, so that moving through epochs that
 // were seen, or fetched ahead, asks the kernel for nothing.
 
-const GAP = 6;
+const WIDE_LAYER = 150;
 const CAPTION = 15;
 const LARGEST_CELL = 208;
 const SMALLEST_CELL = 22;
@@ -84,16 +84,17 @@ function paintAtlas(frame, table, scale) {
 
 // Cell size in CSS pixels: as large as lets all maps be seen at once, or the size that was chosen.
 function layOut(n, ratio, width, height, chosen) {
+  const gap = n > WIDE_LAYER ? 3 : 6;
   const fits = (cell) => {
-    const columns = Math.max(1, Math.floor((width + GAP) / (cell + GAP)));
+    const columns = Math.max(1, Math.floor((width + gap) / (cell + gap)));
     const caption = cell >= 26 ? CAPTION : 0;
-    const row = Math.round(cell * ratio) + caption + GAP;
-    return { cell, columns, caption, row, rows: Math.ceil(n / columns), height: Math.ceil(n / columns) * row };
+    const row = Math.round(cell * ratio) + caption + gap;
+    return { cell, gap, columns, caption, row, rows: Math.ceil(n / columns), height: Math.ceil(n / columns) * row };
   };
   if (chosen) return fits(Math.min(chosen, width));
   for (let cell = LARGEST_CELL; cell > SMALLEST_CELL; cell--) {
     const plan = fits(cell);
-    if (plan.height <= height && plan.columns * (cell + GAP) - GAP <= width) return plan;
+    if (plan.height <= height && plan.columns * (cell + gap) - gap <= width) return plan;
   }
   return fits(SMALLEST_CELL);
 }
@@ -252,7 +253,7 @@ class Grid {
     const first = Math.floor(top / plan.row) * plan.columns;
     const last = Math.min(frame.n, Math.ceil((top + height) / plan.row) * plan.columns);
     for (let m = first; m < last; m++) {
-      const x = Math.round((m % plan.columns) * (plan.cell + GAP) * dpr) + Math.round(2 * dpr);
+      const x = Math.round((m % plan.columns) * (plan.cell + plan.gap) * dpr) + Math.round(2 * dpr);
       const y = Math.round((Math.floor(m / plan.columns) * plan.row - top) * dpr) + Math.round(2 * dpr);
       const from = [(m % atlas.across) * frame.w, Math.floor(m / atlas.across) * frame.h];
       context.drawImage(atlas.canvas, ...from, frame.w, frame.h, x, y, cell, tall);
@@ -305,8 +306,8 @@ class Grid {
 
   at(event) {
     const box = this.canvas.getBoundingClientRect();
-    const { cell, row, columns } = this.plan;
-    const column = Math.floor((event.clientX - box.left) / (cell + GAP));
+    const { cell, gap, row, columns } = this.plan;
+    const column = Math.floor((event.clientX - box.left) / (cell + gap));
     const line = Math.floor((event.clientY - box.top + this.scroller.scrollTop) / row);
     const m = line * columns + column;
     return column >= 0 && column < columns && m >= 0 && m < this.frame.n ? m : -1;

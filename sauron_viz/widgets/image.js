@@ -1,20 +1,43 @@
 // One image with its name; outlines of a label (solid) and of a prediction (dashed) can lie over it.
 
+// Closed polygons around all pixels of a value. Whole polygons, because dashes start anew with every separate stroke.
+function polygons(mask, value, h, w) {
+  const inside = (y, x) => y >= 0 && y < h && x >= 0 && x < w && mask[y * w + x] === value;
+  const next = new Map();
+  const edge = (x0, y0, x1, y1) => {
+    const start = y0 * (w + 1) + x0;
+    next.set(start, [...(next.get(start) ?? []), y1 * (w + 1) + x1]);
+  };
+  for (let y = 0; y < h; y++) {
+    for (let x = 0; x < w; x++) {
+      if (!inside(y, x)) continue;
+      // Clockwise around the pixel, only where its neighbour lies outside.
+      if (!inside(y - 1, x)) edge(x, y, x + 1, y);
+      if (!inside(y, x + 1)) edge(x + 1, y, x + 1, y + 1);
+      if (!inside(y + 1, x)) edge(x + 1, y + 1, x, y + 1);
+      if (!inside(y, x - 1)) edge(x, y + 1, x, y);
+    }
+  }
+  const found = [];
+  while (next.size) {
+    const polygon = [];
+    for (let at = next.keys().next().value; next.has(at); ) {
+      const ends = next.get(at);
+      polygon.push([at % (w + 1), Math.floor(at / (w + 1))]);
+      const to = ends.pop();
+      if (!ends.length) next.delete(at);
+      at = to;
+    }
+    found.push(polygon);
+  }
+  return found;
+}
+
 function outline(context, mask, value, h, w, sx, sy) {
   context.beginPath();
-  const inside = (y, x) => y >= 0 && y < h && x >= 0 && x < w && mask[y * w + x] === value;
-  for (let y = 0; y <= h; y++) {
-    for (let x = 0; x <= w; x++) {
-      const here = inside(y, x);
-      if (here !== inside(y, x - 1)) {
-        context.moveTo(x * sx, y * sy);
-        context.lineTo(x * sx, (y + 1) * sy);
-      }
-      if (here !== inside(y - 1, x)) {
-        context.moveTo(x * sx, y * sy);
-        context.lineTo((x + 1) * sx, y * sy);
-      }
-    }
+  for (const polygon of polygons(mask, value, h, w)) {
+    polygon.forEach(([x, y], i) => (i ? context.lineTo(x * sx, y * sy) : context.moveTo(x * sx, y * sy)));
+    context.closePath();
   }
   context.stroke();
 }

@@ -1,0 +1,74 @@
+"""Sample runs, a served dashboard and a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import Served, clean_page
+from sample import Spec, write_run
+
+CHROMIUM = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), "")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run of every kind; tests only read it."""
+    root = tmp_path_factory.mktemp("runs")
+    write_run(root / "rats", Spec())
+    write_run(root / "kits", Spec(dim=3, side=32, init=4, epochs=6, every=3, dataset="KiTS19"))
+    write_run(root / "off", Spec(pruning=False, epochs=4))
+    write_run(root / "bare", Spec(maps=False), "running", until=2)
+    write_run(root / "broken", Spec(epochs=3), "failed", until=2)
+    damaged = write_run(root / "damaged", Spec(epochs=2))
+    (damaged / "run.json").write_text("{ not json")
+    return root
+
+
+@pytest.fixture(scope="session")
+def dashboard(runs: Path) -> Iterator[Served]:
+    served = Served(runs)
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    started: list[Served] = []
+
+    def start(root: Path, view: str = "dashboard") -> Served:
+        started.append(Served(root, view))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
+    if not CHROMIUM:
+        pytest.skip("NO BROWSER TESTS: Chromium is missing; install it with apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A page that must end without an error, a failed response or a request to another host."""
+    with clean_page(chromium) as opened:
+        yield opened

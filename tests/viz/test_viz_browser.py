@@ -1,0 +1,152 @@
+"""The dashboard as its users meet it: `sauron-viz serve` in a real browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import Served, clean_page
+from sample import SampleRun, Spec
+
+pytestmark = pytest.mark.browser
+
+GRID = ".sauron-grid[data-ready*='|']"
+CANVAS = ".sauron-grid-canvas"
+CHART = ".sauron-chart[data-ready=yes] >> visible=true"
+PIXELS = """() => {
+  const canvas = document.querySelector('.sauron-grid-canvas');
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  let sum = 0; const seen = new Set();
+  for (let i = 0; i < data.length; i += 4) {
+    sum = (sum * 31 + data[i] + 7 * data[i + 1] + 13 * data[i + 2]) % 2147483647;
+    seen.add(data[i] * 65536 + data[i + 1] * 256 + data[i + 2]);
+  }
+  return [sum, seen.size];
+}"""
+
+
+def open_run(page: Any, served: Served, query: str) -> None:
+    page.goto(f"{served.url}?{query}")
+    page.wait_for_selector(GRID)
+
+
+def test_maps_are_drawn_and_follow_the_keyboard(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats")
+    before, colours = page.evaluate(PIXELS)
+    assert colours > 50
+    assert page.get_attribute(GRID, "data-ready").endswith("|12")
+    slider = page.get_by_label("Epoch")
+    slider.focus()
+    slider.press("ArrowLeft")
+    page.wait_for_selector(".sauron-grid[data-ready$='|8']")
+    assert page.evaluate(PIXELS)[0] != before
+    assert page.locator("h3", has_text="epoch 8").count() == 1
+
+
+def test_a_click_and_the_arrow_keys_tell_a_maps_numbers(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats&epoch=1")
+    page.click(CANVAS, position={"x": 30, "y": 30})
+    page.wait_for_selector(".sauron-grid[data-selected='0']")
+    assert "Filter 0 (the reference)" in page.inner_text(".sauron-live")
+    page.press(CANVAS, "ArrowRight")
+    page.wait_for_selector(".sauron-grid[data-selected='1']")
+    for word in ("Filter 1", "values", "δ to the reference", "nearest filter", "δ_prune"):
+        assert word in page.inner_text(".sauron-live")
+    page.wait_for_selector("figcaption:text-is('Filter 1')")
+    assert "filter=1" in page.evaluate("location.search")
+    page.hover(CANVAS, position={"x": 30, "y": 30})
+    assert page.is_visible(".sauron-tip")
+
+
+def test_whole_layer_scale_changes_the_picture(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats")
+    before = page.evaluate(PIXELS)[0]
+    page.get_by_text("Whole layer").click()
+    page.wait_for_function(f"({PIXELS})()[0] !== {before}")
+
+
+def test_slices_of_a_volume(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=kits")
+    before = page.get_attribute(GRID, "data-ready")
+    slider = page.get_by_label("Slice", exact=True)
+    slider.focus()
+    slider.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector({json.dumps(GRID)})?.dataset.ready !== {json.dumps(before)}")
+    page.get_by_text("Axis 3").click()
+    page.wait_for_selector(".sauron-grid[data-ready*='|2@']")
+
+
+def test_tabs_share_the_layer_and_charts_are_drawn(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats")
+    page.get_by_label("Layer", exact=True).select_option("enc_conv_2")
+    page.wait_for_selector(".sauron-grid[data-ready*='|enc_conv_2|']")
+    tab = page.get_by_role("tab", name="Feature maps")
+    tab.focus()
+    tab.press("ArrowRight")
+    page.wait_for_selector(CHART)
+    card = page.locator(".sauron-chart").first
+    assert card.get_attribute("data-traces") == "12"
+    page.get_by_role("button", name="Transposed").click()
+    page.wait_for_selector(".sauron-chart[data-traces='2']")
+    page.get_by_role("tab", name="Pruning").click()
+    page.wait_for_selector("h3:text-is('Filters per layer')")
+    page.wait_for_function("document.querySelectorAll('.sauron-chart[data-ready=yes]').length === 7")
+    assert page.locator("text=enc_conv_2").count() >= 2
+    assert page.locator("table.sauron-table tbody tr >> visible=true").count() > 3
+    assert "tab=pruning" in page.evaluate("location.search")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("run=damaged", "is damaged"),
+        ("run=bare", "has not stored feature maps yet"),
+        ("run=off&tab=pruning", "Pruning is switched off"),
+        ("run=broken", "Training failed: CUDA out of memory"),
+    ],
+)
+def test_what_is_missing_is_said(page: Any, dashboard: Served, query: str, words: str) -> None:
+    page.goto(f"{dashboard.url}?{query}")
+    page.wait_for_selector(f"text={words} >> visible=true")
+
+
+def test_an_empty_folder_and_then_a_run_that_grows(page: Any, serve: Callable[..., Served], tmp_path: Path) -> None:
+    served = serve(tmp_path)
+    page.goto(served.url)
+    page.wait_for_selector("text=No runs to show")
+    run = SampleRun(tmp_path / "live", Spec(every=1)).run(until=1)
+    page.wait_for_selector(".sauron-grid[data-ready$='|1']")
+    assert page.get_attribute(".sauron-status", "data-status") == "running"
+    run.step()
+    page.wait_for_selector(".sauron-grid[data-ready$='|2']")
+    page.wait_for_selector(".sauron-numbers[data-epoch='2']")
+    run.writer.finish("finished")
+    page.wait_for_selector(".sauron-status[data-status=finished]")
+
+
+def test_a_lost_session_is_said(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats")
+    # Time passes faster for the page than the kernel can answer: the page must notice the silence.
+    page.evaluate("(() => { const now = performance.now.bind(performance); performance.now = () => now() * 1e4; })()")
+    page.wait_for_selector("text=Session lost")
+
+
+def test_every_view_opens_by_itself(chromium: Any, serve: Callable[..., Served], runs: Path) -> None:
+    for view, ready in (("layer_trends", CHART), ("quickstart", GRID)):
+        served = serve(runs, view)
+        with clean_page(chromium, color_scheme="dark") as page:
+            page.goto(f"{served.url}?run=rats")
+            page.wait_for_selector(ready)
+        served.stop()
+
+
+def test_every_control_has_a_name_and_the_page_one_column_when_narrow(page: Any, dashboard: Served) -> None:
+    page.set_viewport_size({"width": 480, "height": 900})
+    open_run(page, dashboard, "run=rats")
+    nameless = page.evaluate("""() => [...document.querySelectorAll('.sauron input, .sauron select, .sauron button')]
+      .filter((n) => !n.labels?.length && !n.textContent.trim() && !n.getAttribute('aria-label')).length""")
+    assert nameless == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 480

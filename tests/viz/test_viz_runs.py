@@ -1,0 +1,139 @@
+"""Finding, opening and reading runs; maps as the canvas gets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sample import SampleRun, Spec, write_run
+
+from sauron_train.errors import RunError
+from sauron_viz.frames import make_frame, slice_position, take_slice, to_bytes
+from sauron_viz.runs import ByteCache, Library, default_layer, default_root
+from sauron_viz.widgets.overview import as_html, runs_table
+
+
+def test_runs_are_named_by_their_path(runs: Path, tmp_path: Path) -> None:
+    library = Library(runs)
+    assert library.names() == ["bare", "broken", "damaged", "kits", "off", "rats"]
+    assert {name: library.status(name) for name in library.names()} == {
+        "bare": "running",
+        "broken": "failed",
+        "damaged": "damaged",
+        "kits": "finished",
+        "off": "finished",
+        "rats": "finished",
+    }
+    assert library.first() == "bare"
+    write_run(tmp_path / "deep" / "er" / "one", Spec(epochs=1))
+    assert Library(tmp_path).names() == ["deep/er/one"]
+    alone = Library(runs / "rats")
+    assert alone.names() == ["."]
+    assert alone.open(".").title == "rats"
+
+
+@pytest.mark.parametrize("name", ["../off", "/etc", "rats/../.."])
+def test_nothing_outside_the_folder_is_opened(runs: Path, name: str) -> None:
+    with pytest.raises(RunError, match=r"outside|not a run folder"):
+        Library(runs / "rats").open(name)
+
+
+def test_a_link_out_of_the_folder_is_refused(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(runs / "rats")
+    assert Library(tmp_path).names() == []
+    with pytest.raises(RunError, match="outside"):
+        Library(tmp_path).open("link")
+
+
+def test_the_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAURON_RUNS", raising=False)
+    assert default_root() == Path("runs")
+    monkeypatch.setenv("SAURON_RUNS", "/elsewhere")
+    assert Library().root == Path("/elsewhere")
+
+
+def test_the_cache_counts_bytes_and_drops_what_was_used_longest_ago() -> None:
+    cache, made = ByteCache(limit=10), []
+
+    def get(key: str) -> str:
+        return cache.get(key, lambda: made.append(key) or key, lambda _: 4)
+
+    for key in "aabac":
+        get(key)
+    assert made == ["a", "b", "c"]
+    get("a")
+    get("b")
+    assert made == ["a", "b", "c", "b"]
+    assert cache.used == 8
+
+
+def test_a_view_is_renewed_only_when_the_run_grew(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "live", Spec(every=1)).run(until=1)
+    view = Library(tmp_path).open("live")
+    assert view.map_epochs == [1]
+    assert not view.refresh()
+    run.step()
+    assert view.map_epochs == [1]
+    assert view.refresh()
+    assert view.map_epochs == [1, 2]
+    run.writer.finish("finished")
+    assert view.refresh()
+    assert view.status == "finished"
+
+
+def test_the_default_layer_is_the_second_to_last_convolution_of_the_decoder(runs: Path) -> None:
+    assert default_layer(Library(runs).open("rats").info.layers) == "dec_conv_3"
+    assert default_layer(()) == ""
+
+
+def test_a_frame_holds_each_map_over_its_own_range(runs: Path) -> None:
+    view = Library(runs).open("rats")
+    stored = view.run.maps(4, "enc_conv_2")
+    frame = view.frame(4, "enc_conv_2", 1)
+    maps = stored.image(1).astype(np.float32)
+    restored = frame.low[:, None, None] + frame.pixels / 255 * (frame.high - frame.low)[:, None, None]
+    assert np.abs(restored - maps).max() <= ((frame.high - frame.low) / 255 * 0.51).max()
+    assert frame.pixels.min(axis=(1, 2)).max() == 0
+    assert frame.pixels.max(axis=(1, 2)).min() == 255
+    distances = stored.distances(1)
+    row = 3
+    others = np.delete(np.arange(len(maps)), row)
+    nearest = others[distances[row, others].argmin()]
+    assert frame.nearest[row] == stored.filters[nearest]
+    assert frame.nearest_distance[row] == pytest.approx(distances[row, nearest])
+    assert frame.to_reference[row] == distances[0, row]
+    assert frame.index(int(stored.filters[2])) == 2
+    assert frame.index(10_000) is None
+    assert view.frame(4, "enc_conv_2", 1) is frame
+
+
+def test_one_constant_map_alone_is_no_problem() -> None:
+    frame = make_frame(np.ones((1, 4, 4), np.float16), np.array([7]), np.zeros((1, 1)), np.array([np.nan]))
+    assert frame.pixels.max() == 0
+    assert frame.nearest.tolist() == [-1]
+    assert len(frame.stats()) == 4 * 7
+
+
+def test_volumes_are_cut_along_any_axis_and_keep_the_range_of_the_volume() -> None:
+    volume = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    frame = make_frame(volume, np.arange(2), np.zeros((2, 2)), np.zeros(2), axis=1, position=2)
+    assert frame.pixels.shape == (2, 3, 5)
+    assert frame.high.tolist() == [59, 119]
+    assert take_slice(volume, 0, None).shape == (2, 4, 5)
+    assert [slice_position(share, 4) for share in (0, 0.3, 0.99, 1)] == [0, 1, 3, 3]
+    assert to_bytes(np.array([[0, 1], [2, 4]])).tolist() == [[0, 64], [128, 255]]
+
+
+def test_a_layer_without_maps_says_so(runs: Path) -> None:
+    with pytest.raises(RunError, match="no maps of dec_conv_1 at epoch 99"):
+        Library(runs).open("rats").frame(99, "dec_conv_1", 0)
+
+
+def test_all_runs_as_one_table(runs: Path, tmp_path: Path) -> None:
+    table = runs_table(Library(runs)).set_index("run")
+    assert table.loc["rats", "epochs"] == "12 of 12"
+    assert 0 < table.loc["rats", "FLOPs left (%)"] < 100
+    assert "not valid JSON" in table.loc["damaged", "note"]
+    assert as_html(runs_table(Library(runs))).count("<tr>") == 7
+    assert "no runs" in as_html(runs_table(Library(tmp_path)))

@@ -1,0 +1,215 @@
+"""State and linking: tests set traits, as the browser does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample import SampleRun, Spec, write_run
+
+from sauron_train.errors import RunError
+from sauron_viz.apps import Costs, Dashboard, FeatureMaps, PruningProgress, RunsTable
+from sauron_viz.widgets.base import Notice
+from sauron_viz.widgets.viewer import Viewer
+
+
+@pytest.fixture
+def app(runs: Path) -> Dashboard:
+    made = Dashboard(runs)
+    made.state.run = "rats"
+    return made
+
+
+def ask(app: Any, epoch: int) -> tuple[dict[str, Any], list[Any]]:
+    """What the browser gets when it wants a frame."""
+    grid = (app.panels["maps"] if isinstance(app, Dashboard) else app.panel).grid
+    sent: list[tuple[dict[str, Any], list[Any]]] = []
+    grid.send = lambda content, buffers=None: sent.append((content, buffers or []))
+    grid._answer(grid, {"want": epoch, "base": grid.base}, [])
+    return sent[0]
+
+
+def test_opening_a_run_chooses_the_newest_maps_of_the_default_layer(app: Dashboard) -> None:
+    assert (app.state.layer, app.state.epoch, app.state.filter) == ("dec_conv_3", 12, -1)
+    panel = app.panels["maps"]
+    assert panel.epoch.options == [1, 4, 8, 12]
+    assert panel.grid.base.startswith("rats|dec_conv_3|0|")
+    assert panel.layer.options[0][2] == "Encoder"
+
+
+def test_frames_are_supplied_for_what_is_shown_and_for_nothing_else(app: Dashboard) -> None:
+    content, buffers = ask(app, 4)
+    assert content["epoch"] == 4
+    assert len(buffers[0]) == content["n"] * content["h"] * content["w"]
+    assert len(buffers[1]) == content["n"] * 28
+    assert "no maps" in ask(app, 99)[0]["note"]
+    grid = app.panels["maps"].grid
+    sent: list[Any] = []
+    grid.send = lambda *args, **kwargs: sent.append(args)
+    grid._answer(grid, {"want": 4, "base": "another|layer"}, [])
+    assert sent == []
+
+
+def test_a_choice_in_one_panel_is_the_choice_in_all(app: Dashboard) -> None:
+    for tab in ("trends", "pruning"):
+        app.tabs.value = tab
+    assert list(app.panels) == ["maps", "trends", "pruning"]
+    assert [panel.layout.display for panel in app.panels.values()] == ["none", "none", None]
+    bars = app.panels["pruning"].bars
+    bars.clicked = {"x": 3, "y": "enc_conv_1"}
+    assert app.state.layer == "enc_conv_1"
+    assert "|dec_conv_3|" in app.panels["maps"].grid.base
+    app.tabs.value = "maps"
+    assert "|enc_conv_1|" in app.panels["maps"].grid.base
+    assert app.panels["maps"].layer.value == "enc_conv_1"
+
+
+def test_controls_write_to_the_state(app: Dashboard) -> None:
+    panel = app.panels["maps"]
+    panel.epoch.value = 4
+    panel.layer.value = "enc_conv_2"
+    panel.image.value = "1"
+    panel.grid.filter = 2
+    state = app.state
+    assert (state.epoch, state.layer, state.image, state.filter) == (4, "enc_conv_2", 1, 2)
+    assert panel.chosen.caption == "Filter 2"
+    assert panel.chosen.pixels
+    assert "δ to the nearest" in panel.detail.value
+
+
+def test_a_removed_filter_is_traced_to_its_cut(app: Dashboard) -> None:
+    cut = next(c for c in app.viewer.view.prunings if c.layer == app.state.layer)
+    app.state.filter = cut.removed[0].filter
+    assert f"removed at epoch {cut.epoch}" in app.panels["maps"].detail.value
+    assert f"filter {cut.removed[0].nearest}" in app.panels["maps"].detail.value
+
+
+def test_the_selection_survives_a_change_of_epoch_but_not_of_run(app: Dashboard) -> None:
+    app.state.filter, app.state.layer = 3, "enc_conv_1"
+    app.state.epoch = 1
+    assert app.state.filter == 3
+    app.state.run = "kits"
+    assert (app.state.filter, app.state.layer, app.state.epoch) == (-1, "enc_conv_1", 6)
+    assert len(app.panels["maps"].slice.options) == 8
+
+
+def test_slices_start_where_most_is_labelled_and_follow_the_axis(runs: Path) -> None:
+    app = FeatureMaps(runs)
+    app.state.run = "kits"
+    panel = app.panel
+    labels = app.viewer.view.probe().labels[0]
+    assert panel.slice.value == (labels > 0).sum(axis=(1, 2)).argmax()
+    panel.axis.value = "2"
+    assert len(panel.slice.options) == labels.shape[2]
+    assert ask(app, 6)[0]["h"] == labels.shape[0]
+
+
+def test_measures_and_layers_choose_the_lines(app: Dashboard) -> None:
+    app.tabs.value = "trends"
+    panel = app.panels["trends"]
+    assert panel.measure[0].value == "delta_opt"
+    panel.picker.value = ["enc_conv_1"]
+    assert '"name":"enc_conv_1"' in panel.charts[0].figure
+    assert '"name":"enc_conv_2"' not in panel.charts[0].figure
+    panel.measure[0].value = "threshold"
+    assert "Threshold" in panel.charts[0].title
+    panel.picker.value = []
+    assert panel.charts[0].figure == ""
+
+
+def test_the_address_carries_the_view(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUERY_STRING", "run=rats&layer=enc_conv_1&epoch=4&filter=2&tab=trends&token=secret")
+    app = Dashboard(runs)
+    state = app.state
+    assert (state.run, state.layer, state.epoch, state.filter, state.tab) == ("rats", "enc_conv_1", 4, 2, "trends")
+    assert app.viewer.session.query == "run=rats&tab=trends&layer=enc_conv_1&epoch=4&filter=2"
+    assert list(app.panels) == ["trends"]
+
+
+@pytest.mark.parametrize("query", ["run=../../etc&epoch=x", "epoch=99&layer=%3Cscript%3E&filter=-3&tab=nothing"])
+def test_a_wrong_address_is_ignored(runs: Path, query: str) -> None:
+    viewer = Viewer(runs, query)
+    assert viewer.state.run == "bare"
+    assert viewer.state.problem == ""
+
+
+def test_a_growing_run_is_followed_unless_the_reader_went_back(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "live", Spec(every=1)).run(until=2)
+    app = FeatureMaps(tmp_path)
+    assert app.state.epoch == 2
+    version = app.state.version
+    app.viewer.beat()
+    assert app.state.version == version
+    run.step()
+    app.viewer.beat()
+    assert app.state.epoch == 3
+    app.state.epoch = 1
+    run.step()
+    app.viewer.beat()
+    assert app.state.epoch == 1
+    assert app.panel.epoch.options == [1, 2, 3, 4]
+
+
+def test_runs_appear_by_themselves(tmp_path: Path) -> None:
+    app = Dashboard(tmp_path)
+    assert "No runs to show" in app.header.problem.value
+    assert app.body.layout.display == "none"
+    write_run(tmp_path / "new", Spec(epochs=1))
+    for _ in range(5):
+        app.viewer.beat()
+    assert app.state.run == "new"
+    assert app.body.layout.display is None
+    assert app.header.problem.value == ""
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    assert "is not a folder" in Dashboard(tmp_path / "nowhere").header.problem.value
+
+
+def test_damage_is_said_and_another_run_still_opens(runs: Path) -> None:
+    app = PruningProgress(runs)
+    app.state.run = "damaged"
+    assert "not valid JSON" in app.state.problem
+    assert app.viewer.view is None
+    assert 'data-status="damaged"' in app.header.status.value
+    app.state.run = "off"
+    assert app.state.problem == ""
+    assert app.panel.off.layout.display is None
+    assert app.panel.bars.figure == ""
+
+
+def test_damaged_tables_become_words_not_blanks(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "torn", Spec(epochs=2))
+    (path / "epochs.csv").write_text("")
+    app = Dashboard(tmp_path)
+    assert "no header" in app.header.problem.value + app.viewer.notice.value
+
+
+def test_exceptions_in_callbacks_become_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notice = Notice()
+
+    def fail(error: Exception | None) -> None:
+        if error:
+            raise error
+
+    guarded = notice.guard(fail)
+    guarded(RunError("the <run> is gone"))
+    assert "the &lt;run&gt; is gone" in notice.value
+    assert 'role="alert"' in notice.value
+    guarded(ZeroDivisionError())
+    assert "Something went wrong" in notice.value
+    guarded(None)
+    assert notice.value == ""
+
+
+def test_names_from_a_run_are_escaped(tmp_path: Path) -> None:
+    write_run(tmp_path / "evil", Spec(epochs=1, dataset="<img src=x onerror=alert(1)>"))
+    app = Dashboard(tmp_path)
+    assert "<img" not in app.header.numbers.value
+    assert "<img" not in RunsTable(tmp_path).children[1].value
+
+
+def test_costs_of_the_newest_run(runs: Path, tmp_path: Path) -> None:
+    assert "FLOPs" in Costs(runs, "rats").children[1].figure
+    assert Costs(tmp_path).children[1].figure == ""
