@@ -171,7 +171,12 @@ def _config(recipe: str, changes: list[str] | None) -> Config:
 
 @contextmanager
 def _bar(what: str) -> Iterator[OnProgress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("[dim]{task.fields[case]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("[dim]{task.fields[case]}"),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None, case="")
         yield lambda done, total, case: progress.update(task, completed=done, total=total, case=case)
@@ -193,7 +198,9 @@ def _summary(out: Path) -> None:
 
 
 def _evaluation_table(result: dict[str, Any]) -> Table:
-    table = Table(title=f"{len(result['cases'])} validation cases, epoch {result['epoch']}", box=None, title_justify="left")
+    table = Table(
+        title=f"{len(result['cases'])} validation cases, epoch {result['epoch']}", box=None, title_justify="left"
+    )
     for heading in ("class", "Dice", "HD95 (mm)", "missed", "absent"):
         table.add_column(heading, justify="left" if heading == "class" else "right", header_style="bold")
     for name, dice in result["dice"].items():

@@ -112,6 +112,11 @@ class PruneConfig(Section):
     kappa: int = Field(15, ge=1, description="κ: number of steps from the first threshold to τ_max")
     patience: int = Field(5, ge=1, description="ρ: epochs a layer waits between two rises of its threshold")
     mu: Probability = Field(0.02, description="μ: a layer that lost this share of its filters has not converged")
+    compensate: Literal["none", "merge"] = Field(
+        "none",
+        description="merge = what readers did with a filter that goes is added to what they do with the survivor that"
+        " explains it best (design choice); none = it is lost, as published",
+    )
     batches: int = Field(4, ge=1, description="training batches over which δ_prune is averaged")
     first_epoch: int = Field(1, ge=1)
     last_epoch: int | None = Field(None, ge=1, description="no cut after this epoch; null = to the end, as published")

@@ -22,6 +22,7 @@ from sauron_train.data.patches import TrainingPatches
 from sauron_train.data.split import split_cases
 from sauron_train.data.types import Batch, Dataset, Split, Volume
 from sauron_train.data.views import network_input, probe, stack_back
+from sauron_train.errors import DataError
 from sauron_train.models.unet import UNetSpec
 from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.runlog import LayerInfo, Probe, RunInfo
@@ -118,7 +119,8 @@ class Experiment:
 def validation_case(volume: Volume, config: Config) -> ValidationCase:
     """Prepare a labelled volume for validation."""
     images, labels = network_input(volume, config)
-    assert labels is not None  # noqa: S101 - the reader of a data set has refused cases without labels
+    if labels is None:
+        raise DataError(f"case {volume.name} has no label, so it cannot be validated; add one or remove the case")
     return ValidationCase(volume.name, images, labels, volume.spacing, partial(stack_back, config=config))
 
 

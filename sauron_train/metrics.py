@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,9 +74,11 @@ def _one_hot(labels: Tensor, classes: int) -> Tensor:
 def _hd95(prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> float:
     if not bool(prediction.any()) or not bool(reference.any()):
         return float("nan")
-    distance = compute_hausdorff_distance(
-        prediction, reference, include_background=True, percentile=95, spacing=list(map(float, spacing))
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI's own call of an argument it deprecates
+        distance = compute_hausdorff_distance(
+            prediction, reference, include_background=True, percentile=95, spacing=list(map(float, spacing))
+        )
     return float(distance.squeeze())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -150,7 +151,7 @@ def _summary(predictor: Predictor, scores: Sequence[CaseScores], seconds: Sequen
         "mean_hd95_mm": _plain(mean_over_classes(hd95)),
         "dice": {name: _plain(value) for name, value in dice.items()},
         "hd95_mm": {name: _plain(value) for name, value in hd95.items()},
-        "not_scored": {name: sum(s.dice[name] != s.dice[name] for s in scores) for name in dice},
+        "not_scored": {name: sum(math.isnan(s.dice[name]) for s in scores) for name in dice},
         "missed": {name: sum(s.dice[name] == 0 for s in scores) for name in dice},
         "seconds_per_case": sum(seconds) / len(seconds),
         "cases": [_plain_case(s) for s in scores],
@@ -167,4 +168,4 @@ def _plain_case(scores: CaseScores) -> dict[str, Any]:
 
 
 def _plain(value: float) -> float | None:
-    return round(value, 6) if value == value else None
+    return None if math.isnan(value) else round(value, 6)

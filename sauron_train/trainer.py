@@ -142,9 +142,7 @@ class Trainer:
         training_seconds = time.perf_counter() - started
         self.observer.stage(epoch, "validating")
         before = self.validate()
-        self.history = History(
-            (*self.history.train_losses, losses.total), (*self.history.val_losses, before.loss)
-        )
+        self.history = History((*self.history.train_losses, losses.total), (*self.history.val_losses, before.loss))
         self.observer.stage(epoch, "measuring redundancy")
         outcome = self.prune(epoch, recent) if self._prunes(epoch) else NOTHING_PRUNED
         keep = self._keeps_maps(epoch)
@@ -281,9 +279,7 @@ class Trainer:
                 by_filter = dict(zip(measure.filters, measure.delta_prune, strict=True))
                 delta[:] = [by_filter[number] for number in filters]
             maps, pooling = measured.pooled(self.config.probe.max_side)
-            self.writer.write_maps(
-                LayerMaps(epoch, layer, maps, measured.distances, _numbers(filters), delta, pooling)
-            )
+            self.writer.write_maps(LayerMaps(epoch, layer, maps, measured.distances, _numbers(filters), delta, pooling))
         self.writer.write_prediction(epoch, probe.prediction)
 
     def _save_weights(self, row: EpochRow) -> None:

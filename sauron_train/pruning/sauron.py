@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sauron_train.config import LossConfig, PruneConfig
+from sauron_train.pruning.compensation import MapMoments, fold, substitutes
 from sauron_train.pruning.distances import delta_prune, mean_delta_opt
 from sauron_train.pruning.graph import ChannelGraph, Cut, trace
 from sauron_train.pruning.policy import History, LayerDecision, LayerMeasure, LayerState, decide
@@ -49,6 +50,7 @@ class Sauron:
         self.graph: ChannelGraph = trace(model, example, layer_name)
         self.states: dict[str, LayerState] = {name: LayerState() for name in self.graph.layers}
         self.generator = torch.Generator().manual_seed(seed)
+        self._moments: dict[str, MapMoments] = {}
 
     @property
     def layers(self) -> dict[str, int]:
@@ -81,6 +83,7 @@ class Sauron:
         references = {layer: self._draw(width) for layer, width in self.layers.items()}
         sums: dict[str, Tensor] = {}
         samples = 0
+        self._moments = {layer: MapMoments() for layer in self.graph.layers} if self._compensates else {}
         training = self.model.training
         self.model.eval()
         with self.listening() as maps:
@@ -90,6 +93,8 @@ class Sauron:
                 for layer, layer_maps in maps.items():
                     value = delta_prune(layer_maps, references[layer], self.loss.window) * len(images)
                     sums[layer] = sums[layer] + value if layer in sums else value
+                    if self._compensates:
+                        self._moments[layer].add(layer_maps)
         self.model.train(training)
         return {
             layer: LayerMeasure(
@@ -106,12 +111,16 @@ class Sauron:
         return decisions
 
     def cut(self, decisions: Mapping[str, LayerDecision], optimizer: Optimizer | None) -> Cut:
-        """Cut what was decided out of the network and the optimizer's state.
+        """Cut what was decided out of the network and the optimizer's state, after `measure` in the same epoch.
+
+        With `compensate: merge` the readers of what goes are first taught to read a survivor in its place.
 
         Raises:
             PruningError: a cut that cannot be made; nothing has been changed then.
         """
         cut = self.graph.resolve({layer: decision.removed for layer, decision in decisions.items()})
+        if self._compensates:
+            fold(self.model, self.graph, substitutes(self.graph, cut, self._moments))
         self.graph = cut_network(self.model, self.graph, cut, optimizer)
         return cut
 
@@ -132,6 +141,10 @@ class Sauron:
         self.graph = self.graph.renumbered(state["filters"])
         self.states = {layer: LayerState(**values) for layer, values in state["states"].items()}
         self.generator.set_state(state["generator"])
+
+    @property
+    def _compensates(self) -> bool:
+        return self.config.compensate == "merge"
 
     def _draw(self, width: int) -> int:
         return int(torch.randint(width, (), generator=self.generator))
