@@ -46,7 +46,7 @@ def test_notebooks_run(name: str, runs: Path, tmp_path: Path, monkeypatch: pytes
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs)
-    assert "sauron-alert" not in json.dumps(notebook.metadata.get("widgets", {}))
+    assert 'class=\\"sauron-alert' not in json.dumps(notebook.metadata.get("widgets", {}))
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(
