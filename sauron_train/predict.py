@@ -20,7 +20,7 @@ from sauron_train.data.types import Case, Volume
 from sauron_train.data.views import network_input, stack_back
 from sauron_train.errors import DataError, RunError
 from sauron_train.inference import segment
-from sauron_train.metrics import CaseScores, mean_over_classes, mean_scores, score_case, to_labels
+from sauron_train.metrics import CaseScores, mean_over_classes, mean_scores, score_case
 from sauron_train.models.unet import UNet
 from sauron_train.runlog import Run
 
@@ -54,11 +54,12 @@ class Predictor:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model.to(device), info, run.config, device)
 
-    def segment(self, volume: Volume) -> Tensor:
-        """Label map (X, Y, Z) uint8 of a preprocessed volume, on its own grid."""
+    def segment(self, volume: Volume, reference: Path) -> Tensor:
+        """Label map (X, Y, Z) uint8 of a preprocessed volume, on the grid of the file `reference`."""
         images, _ = network_input(volume, self.config)
         logits = segment(self.model, images.to(self.device), self.config.data.patch, OVERLAP)
-        return stack_back(to_labels(logits).cpu(), self.config)
+        by_class = torch.stack([stack_back(one, self.config) for one in logits.unbind(dim=1)])
+        return to_original_grid(by_class, volume, reference)
 
 
 def predict(run: Run, inputs: Sequence[Path], out: Path, epoch: int | None, on_progress: OnProgress) -> list[Path]:
@@ -87,7 +88,7 @@ def predict(run: Run, inputs: Sequence[Path], out: Path, epoch: int | None, on_p
     for done, (case, target) in enumerate(zip(cases, targets, strict=True)):
         on_progress(done, len(cases), case.name)
         volume = load_image(case.images, predictor.config, channels)
-        save_labels(predictor.segment(volume), volume, case.images[0], target)
+        save_labels(predictor.segment(volume, case.images[0]), case.images[0], target)
     on_progress(len(cases), len(cases), "")
     return targets
 
@@ -116,7 +117,7 @@ def evaluate(run: Run, data: Path | None, epoch: int | None, on_progress: OnProg
         on_progress(done, len(cases), case.name)
         started = time.perf_counter()
         (volume,) = load_volumes([case], dataset, predictor.config)
-        predicted = to_original_grid(predictor.segment(volume), volume, case.images[0])
+        predicted = predictor.segment(volume, case.images[0])
         reference, spacing = original_labels(case, dataset)
         seconds.append(time.perf_counter() - started)
         scores.append(score_case(case.name, predicted, reference, dataset.labels, spacing))

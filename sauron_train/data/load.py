@@ -16,7 +16,7 @@ import torch
 import torchio as tio
 
 from sauron_train.config import Config, PreprocessConfig
-from sauron_train.data.nifti import ENDINGS, read_grid, read_voxels, times, write_like
+from sauron_train.data.nifti import ENDINGS, read_grid, read_header, read_voxels, times, write_like
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.errors import DataError
 
@@ -58,26 +58,61 @@ def load_image(images: Sequence[Path], config: Config, channels: int) -> Volume:
     return _preprocess(_case_name(Path(images[0])), image, None, affine, config.preprocess)
 
 
-def save_labels(labels: torch.Tensor, volume: Volume, reference: Path, out: Path) -> None:
-    """Write a label map on the grid of the file it was predicted from.
+def to_original_grid(logits: torch.Tensor, volume: Volume, reference: Path) -> torch.Tensor:
+    """Turn what a network says about a preprocessed volume into labels on the grid of the file it came from.
 
-    `labels` (X, Y, Z) lies on the grid of `volume`; resampling is undone with nearest neighbour. The file `out` gets
-    the header and affine of `reference`, holds uint8 and appears whole or not at all.
+    Where the volume was resampled, class probabilities are interpolated back linearly, so that outlines stay smooth;
+    what lies outside the volume is background.
+
+    Args:
+        logits: (classes, X, Y, Z) on the grid of `volume`.
+        volume: the volume that was segmented.
+        reference: the image file whose grid is wanted.
+
+    Returns:
+        (X', Y', Z') uint8 on the CPU.
 
     Raises:
-        DataError: labels that are not on the grid of `volume`, or an `out` that cannot be written.
+        DataError: logits that are not on the grid of `volume`.
     """
-    if labels.shape != volume.image.shape[1:]:
+    if logits.shape[1:] != volume.image.shape[1:]:
         raise DataError(
-            f"the labels of {volume.name} are {times(tuple(labels.shape))} voxels but the volume is "
+            f"the logits of {volume.name} are {times(tuple(logits.shape[1:]))} voxels but the volume is "
             f"{times(tuple(volume.image.shape[1:]))}; predict on the whole volume"
         )
-    plain = labels.detach().cpu().to(torch.uint8)
+    scores = logits.detach().float().cpu()
     shape, affine = read_grid(reference)
-    if tuple(plain.shape) != shape or not np.allclose(affine, volume.affine, atol=_SPACING_TOLERANCE_MM):
-        label_map = tio.LabelMap(tensor=plain[None], affine=volume.affine)
-        plain = tio.Resample((shape, affine))(label_map).data[0].to(torch.uint8)
-    write_like(plain.numpy(), reference, Path(out))
+    if tuple(scores.shape[1:]) != shape or not np.allclose(affine, volume.affine, atol=_SPACING_TOLERANCE_MM):
+        probabilities = tio.ScalarImage(tensor=scores.softmax(dim=0), affine=volume.affine)
+        scores = tio.Resample((shape, affine))(probabilities).data
+    return scores.argmax(dim=0).to(torch.uint8)
+
+
+def save_labels(labels: torch.Tensor, reference: Path, out: Path) -> None:
+    """Write a label map (X, Y, Z) that lies on the grid of `reference`, with that file's header and affine, as uint8.
+
+    The file appears whole or not at all.
+
+    Raises:
+        DataError: labels of another shape than the reference, or an `out` that cannot be written.
+    """
+    shape, _ = read_grid(reference)
+    if tuple(labels.shape) != shape:
+        raise DataError(f"the labels are {times(tuple(labels.shape))} voxels but {reference} is {times(shape)}")
+    write_like(labels.detach().cpu().to(torch.uint8).numpy(), reference, Path(out))
+
+
+def original_labels(case: Case, dataset: Dataset) -> tuple[torch.Tensor, tuple[float, float, float]]:
+    """The reference labels (X, Y, Z) uint8 of a case as they are on disk, and their voxel size in mm.
+
+    Raises:
+        DataError: no label, or one that cannot be read.
+    """
+    if case.label is None:
+        raise DataError(f"case {case.name} has no label, so nothing can be compared with it")
+    voxels, _ = read_voxels(case.label)
+    x, y, z = read_header(case.images[0]).spacing
+    return check_labels(voxels, dataset.labels, case.label), (x, y, z)
 
 
 def check_labels(label: npt.NDArray[np.float32], labels: dict[str, int], source: Path) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,52 @@ def read_dataset(root: Path) -> Dataset:
         cases=cases,
         fingerprint=digest.hexdigest(),
     )
+
+
+def images_in(paths: Sequence[Path], channels: int) -> list[Case]:
+    """Examinations without labels to segment, sorted by name.
+
+    Args:
+        paths: folders that hold CASE_0000.nii.gz files, or such files themselves (one channel of a case is enough if
+            the others lie beside it). A single-channel file may also be called CASE.nii.gz.
+        channels: how many files make a case.
+
+    Raises:
+        DataError: nothing there, or a case that lacks a channel.
+    """
+    found: dict[str, Case] = {}
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} is not there; give folders with CASE_0000.nii.gz files, or such files")
+        files = [file for ending in ENDINGS for file in _images(path, ending)] if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"{path} holds no .nii.gz or .nii file")
+        for file in files:
+            case = _unlabelled(file, channels)
+            found.setdefault(case.name, case)
+    return [found[name] for name in sorted(found)]
+
+
+def _images(folder: Path, ending: str) -> list[Path]:
+    # Finder and tar leave "._name" files behind that end like images.
+    return sorted(file for file in folder.iterdir() if file.name.endswith(ending) and not file.name.startswith("."))
+
+
+def _unlabelled(file: Path, channels: int) -> Case:
+    ending = next((ending for ending in ENDINGS if file.name.endswith(ending)), None)
+    if ending is None:
+        raise DataError(f"{file} is no NIfTI file; images must end in {' or '.join(ENDINGS)}")
+    stem = file.name.removesuffix(ending)
+    match = re.fullmatch(r"(.+)_(\d{4})", stem)
+    if match is None:
+        if channels != 1:
+            raise DataError(f"{file} must be named CASE_0000{ending}: the network takes {channels} channels")
+        return Case(stem, (file,), None)
+    images = tuple(file.with_name(f"{match[1]}_{number:04d}{ending}") for number in range(channels))
+    for image in images:
+        if not image.is_file():
+            raise DataError(f"case {match[1]} lacks {image.name}; the network takes {channels} channel(s)")
+    return Case(match[1], images, None)
 
 
 def _read_json(root: Path) -> tuple[bytes, Mapping[str, Any]]:
@@ -155,8 +201,7 @@ def _case(name: str, files: Mapping[int, Path], labels: Mapping[str, Path], chan
 def _files(folder: Path, ending: str) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder.parent} has no folder {folder.name}; it is not in the nnU-Net raw layout")
-    # Finder and tar leave "._name" files behind that end like images.
-    return sorted(file for file in folder.iterdir() if file.name.endswith(ending) and not file.name.startswith("."))
+    return _images(folder, ending)
 
 
 def _check_case(case: Case) -> Iterable[tuple[Path, Header]]:

@@ -18,43 +18,36 @@ from sauron_train.pruning.graph import ChannelGraph, Convolution, Cut
 
 
 class MapMoments:
-    """Means and covariances of the maps of a layer, over all voxels and samples of some batches."""
+    """Means and covariances of the maps of a layer, over all voxels and samples of the batches counted in."""
 
-    def __init__(self) -> None:
+    def __init__(self, maps: Tensor) -> None:
+        """Begin with maps (B, C, *spatial)."""
+        flat = _by_map(maps)
+        channels = len(flat)
+        # Products are taken around a fixed value of each map: float32 is then exact enough where a map barely varies.
+        self._origin = flat.mean(dim=1, keepdim=True)
         self._voxels = 0
-        self._sums: Tensor | None = None
-        self._products: Tensor | None = None
+        self._sums = torch.zeros(channels, dtype=torch.float64)
+        self._products = torch.zeros(channels, channels, dtype=torch.float64)
+        self.add(maps)
 
     def add(self, maps: Tensor) -> None:
         """Count maps (B, C, *spatial) in."""
-        flat = maps.detach().movedim(1, 0).flatten(1).float()
-        # Products around a fixed value of each map keep float32 exact enough where a map barely varies.
-        if self._sums is None:
-            self._origin = flat.mean(dim=1, keepdim=True)
-            self._sums = torch.zeros(len(flat), dtype=torch.float64, device="cpu")
-            self._products = torch.zeros(len(flat), len(flat), dtype=torch.float64, device="cpu")
-        flat = flat - self._origin
+        flat = _by_map(maps) - self._origin
         self._voxels += flat.shape[1]
         self._sums += flat.sum(dim=1).double().cpu()
-        self._products = self._products + (flat @ flat.T).double().cpu()
+        self._products += (flat @ flat.T).double().cpu()
 
     @property
     def mean(self) -> Tensor:
         """(C,) float64."""
-        sums, _ = self._counted()
-        return sums / self._voxels + self._origin.squeeze(1).double().cpu()
+        return self._sums / self._voxels + self._origin.squeeze(1).double().cpu()
 
     @property
     def covariance(self) -> Tensor:
         """(C, C) float64."""
-        sums, products = self._counted()
-        centre = sums / self._voxels
-        return products / self._voxels - centre[:, None] * centre[None, :]
-
-    def _counted(self) -> tuple[Tensor, Tensor]:
-        if self._sums is None or self._products is None:
-            raise ValueError("no maps have been counted")
-        return self._sums, self._products
+        centre = self._sums / self._voxels
+        return self._products / self._voxels - centre[:, None] * centre[None, :]
 
 
 @dataclass(frozen=True)
@@ -97,6 +90,10 @@ def fold(model: nn.Module, graph: ChannelGraph, substitute: Iterable[Substitute]
         here = [s for s in chosen if s.removed in places and s.survivor in places]
         if here:
             _fold_into(model.get_submodule(conv.module), conv, here, places)
+
+
+def _by_map(maps: Tensor) -> Tensor:
+    return maps.detach().movedim(1, 0).flatten(1).float()
 
 
 def _explain(ids: list[int], gone: list[int], kept: list[int], moments: MapMoments) -> list[Substitute]:

@@ -83,7 +83,7 @@ class Sauron:
         references = {layer: self._draw(width) for layer, width in self.layers.items()}
         sums: dict[str, Tensor] = {}
         samples = 0
-        self._moments = {layer: MapMoments() for layer in self.graph.layers} if self._compensates else {}
+        self._moments = {}
         training = self.model.training
         self.model.eval()
         with self.listening() as maps:
@@ -94,7 +94,7 @@ class Sauron:
                     value = delta_prune(layer_maps, references[layer], self.loss.window) * len(images)
                     sums[layer] = sums[layer] + value if layer in sums else value
                     if self._compensates:
-                        self._moments[layer].add(layer_maps)
+                        self._count(layer, layer_maps)
         self.model.train(training)
         return {
             layer: LayerMeasure(
@@ -141,6 +141,12 @@ class Sauron:
         self.graph = self.graph.renumbered(state["filters"])
         self.states = {layer: LayerState(**values) for layer, values in state["states"].items()}
         self.generator.set_state(state["generator"])
+
+    def _count(self, layer: str, maps: Tensor) -> None:
+        if layer in self._moments:
+            self._moments[layer].add(maps)
+        else:
+            self._moments[layer] = MapMoments(maps)
 
     @property
     def _compensates(self) -> bool:

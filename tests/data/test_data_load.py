@@ -8,7 +8,7 @@ import pytest
 import torch
 from data_making import config, volume, write, write_dataset
 
-from sauron_train.data.load import load_image, load_volumes, save_labels
+from sauron_train.data.load import load_image, load_volumes, save_labels, to_original_grid
 from sauron_train.data.nnunet import read_dataset
 from sauron_train.errors import DataError
 
@@ -39,7 +39,8 @@ def test_labels_come_back_on_the_grid_of_the_file(
     assert loaded.name == "c"
     if spacing is not None:
         assert loaded.spacing == pytest.approx([new or old for new, old in zip(spacing, (1.0, 1.5, 3.0), strict=True)])
-    save_labels((loaded.image[0] > 0.5).long(), loaded, source, tmp_path / "out" / "c.nii.gz")
+    logits = 8 * torch.stack([0.5 - loaded.image[0], loaded.image[0] - 0.5])
+    save_labels(to_original_grid(logits, loaded, source), source, tmp_path / "out" / "c.nii.gz")
     saved = nib.load(tmp_path / "out" / "c.nii.gz")
     assert saved.get_data_dtype() == np.uint8
     np.testing.assert_allclose(saved.affine, nib.load(source).affine)
@@ -53,18 +54,19 @@ def test_scaled_headers_do_not_scale_labels(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((8, 8, 4), dtype=np.int16), np.eye(4))
     image.header.set_slope_inter(0.5, -1000)
     nib.save(image, tmp_path / "c_0000.nii.gz")
-    loaded = load_image([tmp_path / "c_0000.nii.gz"], config(), channels=1)
-    save_labels(torch.full((8, 8, 4), 2), loaded, tmp_path / "c_0000.nii.gz", tmp_path / "l.nii")
+    save_labels(torch.full((8, 8, 4), 2), tmp_path / "c_0000.nii.gz", tmp_path / "l.nii")
     assert np.unique(np.asarray(nib.load(tmp_path / "l.nii").dataobj)).tolist() == [2]
 
 
 def test_labels_on_another_grid_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "c_0000.nii.gz", ball((32, 24, 12)))
     loaded = load_image([source], config(), channels=1)
-    with pytest.raises(DataError, match="the labels of c are 1 x 2 x 3"):
-        save_labels(torch.zeros(1, 2, 3), loaded, source, tmp_path / "l.nii.gz")
+    with pytest.raises(DataError, match="the logits of c are 1 x 2 x 3"):
+        to_original_grid(torch.zeros(2, 1, 2, 3), loaded, source)
+    with pytest.raises(DataError, match="the labels are 1 x 2 x 3"):
+        save_labels(torch.zeros(1, 2, 3), source, tmp_path / "l.nii.gz")
     with pytest.raises(DataError, match="must end in"):
-        save_labels(loaded.image[0], loaded, source, tmp_path / "l.png")
+        save_labels(loaded.image[0], source, tmp_path / "l.png")
 
 
 def test_preprocessing_clips_and_then_shifts_and_scales(tmp_path: Path) -> None:
