@@ -14,6 +14,7 @@ import ipywidgets
 
 from sauron_viz.figures import cost_lines
 from sauron_viz.runs import Library
+from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import box, style_widget, text
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
 from sauron_viz.widgets.controls import Tabs
@@ -29,7 +30,9 @@ __all__ = ["Costs", "Dashboard", "FeatureMaps", "LayerTrends", "PruningProgress"
 
 
 class App(ipywidgets.Box):
-    """The header and whatever is below it. `viewer` holds the state: set its traits to drive the app from code."""
+    """The header and whatever is below it. `state` is what is looked at: set its traits to drive the app from code."""
+
+    title = "Sauron"
 
     def __init__(self, runs: Path | str | None = None) -> None:
         super().__init__()
@@ -38,6 +41,7 @@ class App(ipywidgets.Box):
         self.viewer = Viewer(runs)
         self.state = self.viewer.state
         self.header = Header(self.viewer)
+        self.header.name(self.title)
         self.body = box(css="sauron-stack")
         self.children = (style_widget(), self.viewer.session, self.header, self.body)
         self.fill()
@@ -56,6 +60,8 @@ class App(ipywidgets.Box):
 class FeatureMaps(App):
     """All maps of a layer, epoch by epoch."""
 
+    title = "Feature maps"
+
     def fill(self) -> None:
         """One panel."""
         self.panel = FeatureMapsPanel(self.viewer)
@@ -65,6 +71,8 @@ class FeatureMaps(App):
 class LayerTrends(App):
     """Measures of chosen layers over epochs."""
 
+    title = "Layer trends"
+
     def fill(self) -> None:
         """One panel."""
         self.panel = LayerTrendsPanel(self.viewer)
@@ -73,6 +81,8 @@ class LayerTrends(App):
 
 class PruningProgress(App):
     """What was cut, what it saved and what it cost."""
+
+    title = "Pruning"
 
     def fill(self) -> None:
         """One panel."""
@@ -117,6 +127,7 @@ class RunsTable(ipywidgets.Box):
 
     def __init__(self, runs: Path | str | None = None) -> None:
         super().__init__()
+        wait_for_visitor()
         for name in ("sauron", "sauron-stack"):
             self.add_class(name)
         self.table = runs_table(Library(runs))
@@ -130,6 +141,7 @@ class Costs(ipywidgets.Box):
         super().__init__()
         for name in ("sauron", "sauron-stack"):
             self.add_class(name)
+        wait_for_visitor()
         library = Library(runs)
         plotly = PlotlyLib()
         chart = PlotlyChart(library=plotly, title="What is left of the network", empty="There is no run to draw yet.")

@@ -46,6 +46,9 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
             "extension_allowlist": _EXTENSIONS,
             "file_allowlist": ["$^"],
             "show_tracebacks": False,
+            # One page is always ready for the next visitor, who then waits for no import (see visit.py).
+            "preheat_kernel": True,
+            "default_pool_size": 1,
         },
         "MappingKernelManager": {"cull_idle_timeout": 600, "cull_interval": 60, "cull_connected": False},
     }

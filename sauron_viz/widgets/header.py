@@ -29,18 +29,23 @@ class Header(Panel):
 
     def build(self) -> None:
         """Make the picker and the lines beside it."""
+        self.title = text("")
         self.run = Select(label="Run")
         self.status = text("")
         self.numbers = text("")
         self.problem = text("")
         self.run.observe(self.viewer.guard(self._picked), "value")
-        self.bar = box(self.run, self.status, self.numbers, css="sauron-toolbar sauron-head")
+        self.bar = box(self.title, self.run, self.status, self.numbers, css="sauron-toolbar sauron-head")
         self.children = (
             self.bar,
             self.viewer.notice,
             self.problem,
         )
         self._busy = False
+
+    def name(self, title: str) -> None:
+        """Give the page its heading."""
+        self.title.value = f"<h1>{html.escape(title)}</h1>"
 
     def update(self) -> None:
         """Show the open run as it stands."""

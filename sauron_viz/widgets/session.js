@@ -8,6 +8,8 @@ export default {
   render({ model, el: root }) {
     const notice = el("div", { class: "sauron-lost", role: "alert", hidden: true });
     root.append(notice);
+    // Voila's page has no landmark of its own; in JupyterLab there is no such element.
+    document.getElementById("rendered_cells")?.setAttribute("role", "main");
     let unanswered = 0;
 
     function lost(yes) {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from traitlets import HasTraits, Int, List, Unicode
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo
 from sauron_viz.runs import Library, RunView, default_layer
+from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import Notice
 from sauron_viz.widgets.chart import PlotlyLib
 from sauron_viz.widgets.controls import Session
@@ -42,6 +42,7 @@ class Viewer:
     """Opens runs, keeps the state within what the open run has, and follows a run that is being written."""
 
     def __init__(self, root: Path | str | None = None, query: str | None = None) -> None:
+        wanted = _wishes(wait_for_visitor() if query is None else query)
         self.library = Library(root)
         self.state = State()
         self.notice = Notice()
@@ -50,7 +51,6 @@ class Viewer:
         self.view: RunView | None = None
         self._beats = 0
         self._library: PlotlyLib | None = None
-        wanted = _wishes(os.environ.get("QUERY_STRING", "") if query is None else query)
         self.state.tab = wanted.get("tab", "")
         self.guard(self._find_runs)()
         self.state.observe(self.guard(lambda change: self.open(change.new)), "run")

@@ -1,0 +1,24 @@
+"""A served page may be prepared before anyone asks for it: imports are done by then, runs are read for the visitor."""
+
+from __future__ import annotations
+
+import json
+import os
+
+_PREPARED = "VOILA_PREHEAT"
+
+
+def wait_for_visitor() -> str:
+    """The query of the page's address; in a page that is being prepared, only returns once somebody opens it.
+
+    A waiting kernel counts as busy, so it is not ended for idleness. Voila's own `wait_for_request` does the same, but
+    its import takes three seconds, which a visitor who comes first would have to sit out.
+    """
+    if os.environ.get(_PREPARED) == "True":
+        from websockets.sync.client import connect  # noqa: PLC0415
+
+        server = f"{os.environ['VOILA_APP_PORT']}{os.environ.get('VOILA_SERVER_URL', '/')}"
+        with connect(f"ws://127.0.0.1:{server}voila/query/{os.environ['VOILA_KERNEL_ID']}") as socket:
+            os.environ.update({key: str(value) for key, value in json.loads(socket.recv()).items()})
+        os.environ[_PREPARED] = "False"
+    return os.environ.get("QUERY_STRING", "")
