@@ -152,6 +152,17 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, the baseline first.")],
+) -> None:
+    """Show how runs ended, side by side: validation Dice, and what is left of the network."""
+    from sauron_train.describe import compare_runs  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    console.print(compare_runs([Run(folder) for folder in run_folders]))
+
+
+@app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     dim: Annotated[int, typer.Option(min=2, max=3, help="2: stacks of slices; 3: volumes.")] = 2,

@@ -1,6 +1,8 @@
-"""A recipe's network in words and numbers."""
+"""Networks and runs in words and numbers, for the terminal."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from rich.console import Group, RenderableType
@@ -11,6 +13,7 @@ from sauron_train.complexity import complexity
 from sauron_train.config import Config
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.graph import ChannelGraph, trace
+from sauron_train.runlog import Run
 
 _CLASSES = 2
 
@@ -48,3 +51,37 @@ def _readers(graph: ChannelGraph) -> dict[str, list[str]]:
         name: [reader for reader, conv in convs.items() if set(conv.inputs.tolist()) & set(layer.outputs.tolist())]
         for name, layer in graph.layers.items()
     }
+
+
+def compare_runs(runs: Sequence[Run]) -> Table:
+    """How runs ended, side by side: Dice, and what is left of filters, parameters and FLOPs."""
+    table = Table(box=None, header_style="bold")
+    for heading in ("run", "δ_opt", "pruning", "epochs", "Dice", "filters", "parameters", "FLOPs", "minutes"):
+        table.add_column(heading, justify="left" if heading in ("run", "δ_opt", "pruning") else "right")
+    for run in runs:
+        table.add_row(run.name, *_modes(run.config), *_ending(run))
+    return table
+
+
+def _modes(config: Config) -> tuple[str, str]:
+    penalised = config.loss.normalization != "off" and config.loss.lambda_ > 0
+    return (
+        f"λ = {config.loss.lambda_:g}, {config.loss.normalization}" if penalised else "off",
+        "on" if config.prune.enabled else "off",
+    )
+
+
+def _ending(run: Run) -> tuple[str, ...]:
+    info, epochs = run.info, run.epochs()
+    if epochs.empty:
+        return ("0", *["-"] * 5)
+    last = epochs.iloc[-1]
+    filters = sum(layer.filters for layer in info.layers)
+    return (
+        str(len(epochs)),
+        f"{last['val_dice']:.3f}",
+        f"{last['filters'] / filters:.0%}",
+        f"{last['parameters'] / info.parameters:.0%}",
+        f"{last['flops'] / info.flops:.0%}",
+        f"{epochs['seconds'].sum() / 60:.1f}",
+    )

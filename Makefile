@@ -1,0 +1,55 @@
+# Everything a newcomer needs: `make demo` and `make test`. Each sets up what it needs in .venv first.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+PORT ?= 8866
+SERVE ?= 1
+# Address of PyTorch's index of CPU wheels (docs/install.md); without it Linux gets the larger CUDA build.
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+# A machine without an NVIDIA GPU gets the torch release whose CPU build the tests run on.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,--constraint constraints.txt)
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help: ## Show what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(VENV)/.ready ## Create the environment in .venv
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Sauron needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'
+	@touch $@
+
+demo: setup ## Train on a phantom, prune, compare with the baseline, open the dashboard (SERVE=0 stops before)
+	@rm -rf $(DEMO)
+	$(BIN)/sauron-train phantom $(DEMO)/phantom
+	$(BIN)/sauron-train run --recipe phantom2d --data $(DEMO)/phantom --out $(DEMO)/runs/sauron
+	$(BIN)/sauron-train run --recipe phantom2d --data $(DEMO)/phantom --out $(DEMO)/runs/baseline \
+		--set prune.enabled=false --set loss.lambda=0
+	$(BIN)/sauron-train compare $(DEMO)/runs/baseline $(DEMO)/runs/sauron
+ifneq ($(SERVE),0)
+	$(BIN)/sauron-viz serve $(DEMO)/runs --port $(PORT)
+endif
+
+test: setup lint ## Check style and types, run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## Check style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment and the demo
+	rm -rf $(VENV) $(DEMO)

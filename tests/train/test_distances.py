@@ -1,0 +1,132 @@
+"""δ_opt and δ_prune against the reference numbers, and where numerics are delicate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sauron_train.analysis.distances import distance_matrix, nearest_among, pool_maps, scale_maps
+from sauron_train.pruning.distances import Normalization, delta_opt, delta_prune, mean_delta_opt, pool
+
+DOUBLE = {"rtol": 0, "atol": 1e-12}
+SINGLE = {"rtol": 0, "atol": 1e-5}
+
+
+@pytest.mark.parametrize(
+    ("name", "normalization"),
+    [
+        ("euclidean_norm_2d_even", "maps"),
+        ("euclidean_norm_2d_odd", "maps"),
+        ("euclidean_norm_deltaprunenorm_2d_even", "distances"),
+        ("euclidean_norm_nonorm_2d_even", "none"),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, DOUBLE), (torch.float32, SINGLE)])
+def test_delta_opt_in_2d(golden: Any, name: str, normalization: Normalization, dtype: torch.dtype, close: Any) -> None:
+    numbers = golden(name)
+    maps = torch.tensor(numbers["fm"], dtype=dtype, requires_grad=True)
+    distances = delta_opt(maps, normalization)
+    distances.mean().backward()
+    expected = numbers["delta_opt"] if "delta_opt" in numbers else numbers["delta"]
+    np.testing.assert_allclose(distances.detach(), expected, **close)
+    assert maps.grad is not None
+    np.testing.assert_allclose(maps.grad, numbers["grad_of_mean"], **close)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 4])
+def test_pooling_window(golden: Any, window: int) -> None:
+    numbers = golden("euclidean_norm_sf")
+    np.testing.assert_allclose(
+        delta_opt(torch.tensor(numbers["fm"]), window=window), numbers[f"delta_sf{window}"], **DOUBLE
+    )
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, DOUBLE), (torch.float32, SINGLE)])
+def test_3d_as_intended(golden: Any, dtype: torch.dtype, close: Any) -> None:
+    numbers = golden("distances_3d")
+    maps = torch.tensor(numbers["fm"], dtype=dtype)
+    np.testing.assert_allclose(delta_opt(maps), numbers["delta_opt_intended"], **close)
+    np.testing.assert_allclose(delta_opt(maps, "distances"), numbers["deltaprunenorm"], **close)
+    np.testing.assert_allclose(delta_opt(maps, "none"), numbers["nonorm"], **close)
+    np.testing.assert_allclose(delta_prune(maps, 2), numbers["delta_prune_ref2"], **close)
+    assert delta_opt(maps).mean().item() == pytest.approx(float(numbers["mean_intended"]), abs=close["atol"])
+
+
+def test_delta_prune_in_2d(golden: Any) -> None:
+    numbers = golden("euclidean_rand_2d_even")
+    for reference, expected in zip(numbers["ref_idx"], numbers["delta_prune"], strict=True):
+        np.testing.assert_allclose(delta_prune(torch.tensor(numbers["fm"]), int(reference)), expected, **DOUBLE)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (2, 3, 4, 3, 5)])
+@pytest.mark.parametrize("normalization", ["maps", "none", "distances"])
+def test_gradient(shape: tuple[int, ...], normalization: Normalization) -> None:
+    maps = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: delta_opt(x, normalization), maps)
+
+
+@pytest.mark.parametrize("normalization", ["maps", "none", "distances"])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 6), (1, 4, 1, 1), (2, 4, 3, 1, 5)])
+def test_finite_where_maps_are_equal_or_constant(normalization: Normalization, shape: tuple[int, ...]) -> None:
+    maps = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    maps[:, 1] = maps[:, 0]
+    maps[:, 2] = 7.0
+    maps.requires_grad_()
+    distances = delta_opt(maps, normalization)
+    distances.mean().backward()
+    assert distances.isfinite().all()
+    assert maps.grad is not None
+    assert maps.grad.isfinite().all()
+    assert (distances[:, 0] == 0).all()
+
+
+def test_one_filter_counts_as_zero() -> None:
+    one, four = torch.rand(2, 1, 4, 4), torch.rand(2, 4, 4, 4)
+    assert delta_opt(one).shape == (2, 0)
+    assert mean_delta_opt([one, four]).item() == pytest.approx(delta_opt(four).mean().item() / 2)
+    assert delta_prune(one, 0).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(2, 3, 7, 8), (1, 2, 5, 6, 7), (1, 2, 1, 9)])
+def test_pooling_is_average_pooling(shape: tuple[int, ...], window: int) -> None:
+    maps = torch.randn(*shape)
+    kernel = tuple(min(window, side) for side in shape[2:])
+    pooling = torch.nn.functional.avg_pool2d if maps.ndim == 4 else torch.nn.functional.avg_pool3d
+    torch.testing.assert_close(pool(maps, window), pooling(maps, kernel))
+    np.testing.assert_allclose(pool_maps(maps[0].numpy(), window), pool(maps, window)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 10), (5, 4, 6, 7)])
+def test_distance_matrix_agrees_with_a_loop_and_with_delta_opt(shape: tuple[int, ...]) -> None:
+    maps = np.random.default_rng(0).normal(size=shape)
+    maps[2] = 3 * maps[1] + 1
+    maps[3] = 5.0
+    points = pool_maps(scale_maps(maps), 2).reshape(len(maps), -1)
+    naive = [[np.sqrt(np.mean((a - b) ** 2)) for b in points] for a in points]
+    matrix = distance_matrix(maps)
+    np.testing.assert_allclose(matrix, naive, atol=1e-7)
+    np.testing.assert_allclose(matrix[0, 1:], delta_opt(torch.tensor(maps)[None])[0], atol=1e-7)
+    assert matrix[1, 2] == pytest.approx(0, abs=1e-7)
+
+
+def test_near_duplicates_are_told_apart() -> None:
+    generator = np.random.default_rng(0)
+    base = generator.random((32, 32))
+    maps = np.stack([base, base + 1e-5 * generator.normal(size=base.shape), generator.random((32, 32))])
+    points = pool_maps(scale_maps(maps), 2).reshape(3, -1)
+    expected = np.sqrt(np.mean((points[0] - points[1]) ** 2))
+    assert distance_matrix(maps)[0, 1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_nearest_among_survivors() -> None:
+    distances = np.array([[0, 0.1, 0.5, 0.2], [0.1, 0, 0.4, 0.3], [0.5, 0.4, 0, 0.6], [0.2, 0.3, 0.6, 0]])
+    nearest, distance = nearest_among(distances, np.array([2, 3]))
+    assert nearest.tolist() == [3, 3, 3, 2]
+    assert distance.tolist() == [0.2, 0.3, 0.6, 0.6]
+    nearest, distance = nearest_among(distances[:1, :1], np.array([0]))
+    assert nearest.tolist() == [-1]
+    assert np.isnan(distance).all()
