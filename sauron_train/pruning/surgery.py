@@ -88,8 +88,13 @@ def _slice_parameter(parameter: nn.Parameter, axis: int, keep: Tensor, optimizer
     for key, value in state.items():
         if isinstance(value, Tensor) and value.shape == shape:
             state[key] = value.index_select(axis, keep)
-    parameter.data = parameter.data.index_select(axis, keep)
     parameter.grad = None
+    kept = parameter.data.index_select(axis, keep)
+    # A graph that is still alive (a loss that somebody holds) keeps the parameter's gradient accumulator, which
+    # remembers the old shape; torch makes a new one only when the type of the data changes.
+    other = torch.float32 if parameter.dtype == torch.float16 else torch.float16
+    parameter.data = torch.empty(0, dtype=other, device=parameter.device)
+    parameter.data = kept
 
 
 def _set_sizes(model: nn.Module, graph: ChannelGraph) -> None:

@@ -1,0 +1,77 @@
+"""Recipes and keys: whatever is wrong is said in one sentence that names the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sauron_train import recipes
+from sauron_train.config import known_keys, load_yaml, parse, with_overrides
+from sauron_train.errors import ConfigError
+
+SMALL = {"epochs": 3, "data": {"patch": [16, 16]}, "network": {"dim": 2, "levels": 2}}
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_is_valid_and_survives_yaml(name: str) -> None:
+    config = parse(recipes.load(name))
+    assert config.name == name
+    assert config.description
+    assert parse(yaml.safe_load(config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("loss.lamda=1", "unknown key 'loss.lamda'; did you mean 'loss.lambda'"),
+        ("prune.treshold_max=1", "did you mean 'prune.threshold_max'"),
+        ("lambda=1", "did you mean 'loss.lambda'"),
+        ("zzz=1", "lists all keys"),
+        ("epochs=0", "epochs: .* greater than or equal to 1"),
+        ("epochs=many", "epochs: .* integer"),
+        ("data.patch=[16]", "data.patch has 1 numbers but network.dim is 2"),
+        ("data.patch=[16, 15]", "must be divisible by 2"),
+        ("network.dim=4", "network.dim: .* 2 or 3"),
+        ("prune.threshold_max=0.0", "threshold_max must not be below"),
+        ("augment.flip_axes=[2]", "flip_axes must lie between 0 and 1"),
+        ("optimizer.lr=.nan", "optimizer.lr: .* finite"),
+        ("epochs", "must have the form"),
+        ("epochs.x=1", "which is a value and no section"),
+        ("epochs=[", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_key(change: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as error:
+        parse(with_overrides(SMALL, [change]))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"lacks 'data\.patch'"):
+        parse({**SMALL, "data": {}})
+
+
+def test_overrides_are_yaml_and_leave_the_recipe_alone() -> None:
+    values: dict[str, Any] = {**SMALL, "loss": {"window": 2}}
+    changed = with_overrides(values, ["prune.enabled=false", "loss.lambda=0", "preprocess.clip=[-79, 304]"])
+    config = parse(changed)
+    assert not config.prune.enabled
+    assert config.loss.lambda_ == 0
+    assert config.preprocess.clip == (-79, 304)
+    assert values["loss"] == {"window": 2}
+    assert "loss.lambda" in known_keys()
+
+
+def test_recipes_by_name_and_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    assert recipes.load(str(path)) == SMALL
+    with pytest.raises(ConfigError, match="did you mean 'phantom2d'"):
+        recipes.load("phantom2")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        recipes.load(str(tmp_path / "none.yaml"))
+    with pytest.raises(ConfigError, match="table of keys"):
+        load_yaml("- a\n- b", "x")

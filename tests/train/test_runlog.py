@@ -1,0 +1,239 @@
+"""The run folder: what is written is read back, an epoch is there or it is not, and damage is said in a sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sauron_train.config import parse
+from sauron_train.errors import RunError
+from sauron_train.runlog import (
+    EpochRow,
+    LayerInfo,
+    LayerMaps,
+    LayerRow,
+    Probe,
+    Pruning,
+    RemovedFilter,
+    Run,
+    RunInfo,
+    RunWriter,
+    files,
+    find_runs,
+)
+
+CONFIG = parse({"epochs": 3, "data": {"patch": [16, 16]}, "network": {"dim": 2, "levels": 2, "init_filters": 4}})
+INFO = RunInfo(
+    status="running",
+    created="2024-01-01T00:00:00+00:00",
+    ended=None,
+    message="",
+    host=socket.gethostname(),
+    pid=os.getpid(),
+    seed=0,
+    device="cpu",
+    versions={"torch": "2"},
+    dataset="Heads",
+    data_root="/data",
+    fingerprint="f",
+    channels=("MRI",),
+    labels={"background": 0, "left, upper": 1, "right": 2},
+    train_cases=("a",),
+    validation_cases=("b",),
+    probe_images=("b slice 3",),
+    layers=(LayerInfo("enc_conv_1", "conv", "encoder", 1, 4), LayerInfo("dec_trans_1", "trans", "decoder", 1, 4)),
+    parameters=100,
+    flops=1000,
+    epochs_planned=3,
+)
+PRUNING = Pruning(1, "enc_conv_1", 0.1, 5, 0, 4, 3, (RemovedFilter(2, 0.05, 1, 0.01),))
+
+
+def row(epoch: int, dice: float = 0.5) -> EpochRow:
+    return EpochRow(
+        epoch=epoch,
+        train_loss=1.0,
+        train_segmentation_loss=0.9,
+        train_delta_opt=0.2,
+        val_loss=0.8,
+        val_dice=dice,
+        val_loss_before_cut=0.7,
+        val_dice_before_cut=0.6,
+        lr=1e-3,
+        filters=7,
+        filters_removed=1,
+        parameters=90,
+        flops=900,
+        seconds=1.5,
+        seconds_training=1.0,
+        memory_mb=100.0,
+        dice={"left, upper": dice, "right": float("nan")},
+    )
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> RunWriter:
+    return RunWriter.create(tmp_path / "runs" / "first", CONFIG, INFO)
+
+
+def commit(writer: RunWriter, epoch: int) -> None:
+    layers = [
+        LayerRow(epoch, "enc_conv_1", 3, 0.2, threshold=0.1, raised=True, removed=1),
+        LayerRow(epoch, "dec_trans_1", 4),
+    ]
+    writer.commit_epoch(row(epoch), layers, [replace(PRUNING, epoch=epoch)])
+
+
+def test_what_is_written_is_read_back(writer: RunWriter) -> None:
+    run = Run(writer.path)
+    assert run.epochs().empty
+    assert run.last_epoch == 0
+    commit(writer, 1)
+    assert run.info == INFO
+    assert run.config == CONFIG
+    epochs = run.epochs()
+    assert epochs["dice_left, upper"].tolist() == [0.5]
+    assert np.isnan(epochs["dice_right"]).all()
+    assert np.isnan(epochs["hd95_right"]).all()
+    layers = run.layers()
+    assert layers["layer"].tolist() == ["enc_conv_1", "dec_trans_1"]
+    assert layers["raised"].tolist()[0] is True
+    assert np.isnan(layers["threshold"][1])
+    assert run.prunings() == [PRUNING]
+    assert run.evaluation() is None
+    writer.finish("finished")
+    assert run.status == "finished"
+    assert run.info.ended is not None
+
+
+def test_maps_and_probe(writer: RunWriter) -> None:
+    rng = np.random.default_rng(0)
+    maps = LayerMaps(
+        epoch=1,
+        layer="enc_conv_1",
+        maps=rng.normal(size=(2, 3, 4, 4)).astype(np.float16),
+        distances=rng.random((2, 3, 3)).astype(np.float16),
+        filters=np.array([0, 1, 3]),
+        delta_prune=np.array([0, np.nan, 1]),
+        pooling=2,
+    )
+    images = rng.normal(size=(2, 1, 8, 8)).astype(np.float16).astype(np.float32)
+    probe = Probe(images, np.ones((2, 8, 8), dtype=np.uint8), ("b slice 3", "c slice 1"), (1.5, 1.5))
+    writer.write_probe(probe)
+    writer.write_maps(maps)
+    writer.write_prediction(1, np.zeros((2, 8, 8), dtype=np.uint8))
+    run = Run(writer.path)
+    assert run.map_epochs() == [], "maps count once their epoch is committed"
+    commit(writer, 1)
+    assert run.map_epochs() == [1]
+    assert run.map_layers(1) == ["enc_conv_1"]
+    stored = run.maps(1, "enc_conv_1")
+    assert stored.shape == (2, 3, 4, 4)
+    assert stored.pooling == 2
+    assert stored.filters.tolist() == [0, 1, 3]
+    np.testing.assert_array_equal(stored.image(1), maps.maps[1])
+    np.testing.assert_array_equal(stored.distances(0), maps.distances[0])
+    np.testing.assert_allclose(stored.distances(), maps.distances.astype(np.float32).mean(axis=0))
+    np.testing.assert_array_equal(run.probe().images, images)
+    assert run.probe().names == probe.names
+    assert run.probe().spacing == (1.5, 1.5)
+    assert run.prediction(1).shape == (2, 8, 8)
+    with pytest.raises(RunError, match="no maps of dec_trans_1 at epoch 1"):
+        run.maps(1, "dec_trans_1")
+
+
+@pytest.mark.parametrize("name", [files.EPOCHS, files.LAYERS, files.PRUNINGS])
+@pytest.mark.parametrize("torn_after", [1, 7, 40])
+def test_a_torn_epoch_does_not_exist(writer: RunWriter, name: str, torn_after: int) -> None:
+    commit(writer, 1)
+    path = writer.path / name
+    whole = path.read_bytes()
+    sizes = {file: (writer.path / file).stat().st_size for file in (files.EPOCHS, files.LAYERS, files.PRUNINGS)}
+    commit(writer, 2)
+    # A crash after some bytes of this file; what is written later than it is not there at all.
+    order = [files.LAYERS, files.PRUNINGS, files.EPOCHS]
+    path.write_bytes(path.read_bytes()[: len(whole) + torn_after])
+    for later in order[order.index(name) + 1 :]:
+        os.truncate(writer.path / later, sizes[later])
+    run = Run(writer.path)
+    assert run.last_epoch == 1
+    assert run.epochs()["epoch"].tolist() == [1]
+    assert set(run.layers()["epoch"]) == {1}
+    assert [p.epoch for p in run.prunings()] == [1]
+
+
+def test_a_run_is_never_written_over(writer: RunWriter) -> None:
+    with pytest.raises(RunError, match="exists already"):
+        RunWriter.create(writer.path, CONFIG, INFO)
+
+
+def test_a_run_whose_process_is_gone_is_lost(writer: RunWriter) -> None:
+    assert Run(writer.path).status == "running"
+    nobody = 2**22 + 1
+    files.write_json(writer.path / files.INFO, replace(INFO, pid=nobody).to_json())
+    assert Run(writer.path).status == "lost"
+    files.write_json(writer.path / files.INFO, replace(INFO, pid=nobody, host="elsewhere").to_json())
+    assert Run(writer.path).status == "running"
+
+
+def test_runs_are_found_however_deep(writer: RunWriter, tmp_path: Path) -> None:
+    RunWriter.create(tmp_path / "runs" / "study" / "a" / "second", CONFIG, INFO)
+    (tmp_path / "runs" / "empty").mkdir()
+    (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
+    assert [run.name for run in find_runs(tmp_path / "runs")] == ["first", "second"]
+    assert [run.name for run in find_runs(writer.path)] == ["first"]
+    with pytest.raises(RunError, match="not a folder"):
+        find_runs(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        (files.INFO, "{", "not valid JSON"),
+        (files.INFO, "[]", "holds no table"),
+        (files.INFO, json.dumps({"format_version": 99}), "install a newer one"),
+        (files.INFO, json.dumps({"format_version": 1, "layers": []}), "incomplete or damaged"),
+        (files.INFO, json.dumps({"status": "x"}), "no format_version"),
+        (files.EPOCHS, "", "no header"),
+        (files.PRUNINGS, "nonsense\n", "damaged"),
+        (files.CONFIG, "a: [", "not valid YAML"),
+    ],
+)
+def test_damage_is_said_in_a_sentence(writer: RunWriter, name: str, content: str, sentence: str) -> None:
+    (writer.path / name).write_text(content)
+    run = Run(writer.path)
+    with pytest.raises(Exception, match=sentence) as error:
+        _ = (run.info, run.config, run.epochs(), run.prunings())
+    assert "\n" not in str(error.value)
+    assert type(error.value).__module__ == "sauron_train.errors"
+
+
+def test_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"has no run\.json"):
+        Run(tmp_path)
+
+
+def test_names_cannot_leave_the_folder() -> None:
+    for name in ("../up", "a/b", ".hidden", ""):
+        with pytest.raises(RunError, match="cannot be used as a file name"):
+            files.maps_file(1, name)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.json"
+    files.write_json(path, {"a": 1})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
