@@ -154,6 +154,15 @@ class RunView:
         """Epochs whose maps are stored."""
         return self._table("map_epochs", self.run.map_epochs)
 
+    def seen_epoch(self, epoch: int) -> int:
+        """The epoch that tables are read at when maps of `epoch` are looked at: the newest maps stand for now.
+
+        Maps are stored every few epochs only, so the tables of a growing run are ahead of its maps.
+        """
+        last = int(self.epochs["epoch"].max()) if len(self.epochs) else 0
+        newest = self.map_epochs[-1] if self.map_epochs else last
+        return last if epoch >= newest else epoch
+
     @property
     def pruned(self) -> bool:
         """Whether filters may be cut in this run."""

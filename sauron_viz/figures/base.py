@@ -47,10 +47,15 @@ def numbers(column: pd.Series[Any]) -> list[float | None]:
     return [None if pd.isna(value) else float(value) for value in column]
 
 
+def whole_ticks(last: int) -> int | None:
+    """Steps of one while epochs are few, or there would be ticks at half epochs; later plotly's own choice."""
+    return 1 if last <= 10 else None
+
+
 def span_epochs(figure: go.Figure, epochs: pd.Series[int]) -> None:
     """The same axis from 0 to the last epoch in all charts over epochs, so that they can be read together."""
     last = int(epochs.max()) if len(epochs) else 1
-    figure.update_xaxes(range=[0, last * 1.015 + 0.2])
+    figure.update_xaxes(range=[0, last * 1.015 + 0.2], dtick=whole_ticks(last))
 
 
 def mark_epoch(figure: go.Figure, epoch: int | None, layer: str = "below") -> None:

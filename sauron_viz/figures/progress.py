@@ -45,7 +45,7 @@ def loss_lines(epochs: pd.DataFrame, epoch: int | None = None) -> go.Figure:
 
 def dice_lines(epochs: pd.DataFrame, epoch: int | None = None) -> go.Figure:
     """Validation Dice: the mean, before the cut where there was one, and every label."""
-    figure = blank(320, "epoch", "Dice, validation")
+    figure = blank(320, "epoch", "Dice, validation", showlegend=True)
     x = list(epochs["epoch"])
     labels = [column for column in epochs.columns if column.startswith("dice_")]
     for i, column in enumerate(labels if len(labels) > 1 else []):

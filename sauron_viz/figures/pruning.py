@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sauron_train.runlog import LayerInfo
-from sauron_viz.figures.base import blank, mark_epoch
+from sauron_viz.figures.base import blank, mark_epoch, whole_ticks
 from sauron_viz.theme import CIVIDIS_SCALE, layer_colours
 
 
@@ -38,7 +38,7 @@ def share_map(share: pd.DataFrame, epoch: int | None = None) -> go.Figure:
         hovertemplate="<b>%{y}</b><br>epoch %{x}: %{z:.0f} % of the filters left<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed", showline=False, showgrid=False, ticks="", dtick=1, ticksuffix="  ")
-    figure.update_xaxes(showline=False)
+    figure.update_xaxes(showline=False, dtick=whole_ticks(max(epochs, default=0)))
     mark_epoch(figure, epoch, "above")
     return figure
 

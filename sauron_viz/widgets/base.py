@@ -63,15 +63,16 @@ def log_file() -> Path:
 
 
 @functools.cache
-def _logger() -> logging.Logger:
-    logger = logging.getLogger("sauron_viz")
+def logger() -> logging.Logger:
+    """Writes to `log_file`."""
+    made = logging.getLogger("sauron_viz")
     path = log_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    return logger
+    made.addHandler(handler)
+    made.propagate = False
+    return made
 
 
 class Notice(ipywidgets.HTML):
@@ -101,7 +102,7 @@ class Notice(ipywidgets.HTML):
             except SauronError as error:
                 self.say(source, str(error))
             except Exception:
-                _logger().exception("in %s", source)
+                logger().exception("in %s", source)
                 self.say(source, f"Something went wrong in this view; {log_file()} says what.")
             else:
                 if source in self._said:

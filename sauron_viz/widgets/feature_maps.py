@@ -80,7 +80,7 @@ class FeatureMapsPanel(Panel):
             self._update_controls(view, epochs)
         finally:
             self._busy = False
-        self._update_grid(epochs)
+        self._update_grid(view, epochs)
         self._update_input(view)
         self._update_detail()
 
@@ -153,15 +153,23 @@ class FeatureMapsPanel(Panel):
         share = (self.slice.value + 0.5) / max(1, len(self.slice.options))
         return axis, slice_position(share, shape[axis])
 
-    def _update_grid(self, epochs: list[int]) -> None:
+    def _update_grid(self, view: RunView, epochs: list[int]) -> None:
         state = self.viewer.state
         cut = f"{self.axis.value}@{self.slice.value}" if self.slice.options else "2d"
         with self.grid.hold_sync():
             self.grid.epochs = epochs
+            self.grid.aspect = self._aspect(view)
             self.grid.label = f"Maps of {state.layer}"
             self.grid.base = f"{state.run}|{state.layer}|{state.image}|{cut}"
             self.grid.epoch = self.epoch.value
             self.grid.filter = state.filter
+
+    def _aspect(self, view: RunView) -> float:
+        """Height of a voxel over its width in the slice that is shown."""
+        spacing = list(view.probe().spacing)
+        if len(spacing) == 3:
+            spacing.pop(int(self.axis.value or 0))
+        return float(spacing[0] / spacing[1])
 
     def _frame(self, epoch: int) -> Frame:
         view, state = self.viewer.view, self.viewer.state
@@ -188,7 +196,6 @@ class FeatureMapsPanel(Panel):
             predicted = take_slice(whole[None], axis, position)[0]
         except SauronError:
             predicted = None
-        spacing = [s for i, s in enumerate(probe.spacing) if len(probe.spacing) == 2 or i != axis]
         name = probe.names[state.image]
         self.input.put(
             to_bytes(flat),
@@ -196,7 +203,7 @@ class FeatureMapsPanel(Panel):
             label=np.ascontiguousarray(labels).tobytes(),
             prediction=b"" if predicted is None else np.ascontiguousarray(predicted).tobytes(),
             class_colours=class_colours(list(view.info.labels.values())),
-            aspect=float(spacing[0] / spacing[1]),
+            aspect=self._aspect(view),
             alt=f"Input image {name} with the outlines of its label and of the prediction at epoch {self.epoch.value}",
         )
         self.legend.value = _legend(view, predicted is not None)
@@ -216,10 +223,12 @@ class FeatureMapsPanel(Panel):
             return
         show(self.pair, True)
         other = int(frame.nearest[row])
-        self.chosen.put(frame.pixels[row], f"Filter {number}", alt=f"Map of filter {number}")
+        aspect = self.grid.aspect
+        self.chosen.put(frame.pixels[row], f"Filter {number}", alt=f"Map of filter {number}", aspect=aspect)
         near = frame.index(other)
         picture = None if near is None else frame.pixels[near]
-        self.nearest.put(picture, f"Nearest: {other}" if near is not None else "", alt=f"Map of filter {other}")
+        name = f"Nearest: {other}" if near is not None else ""
+        self.nearest.put(picture, name, alt=f"Map of filter {other}", aspect=aspect)
         self.detail.value = _numbers(frame, row)
 
     def _where_it_went(self, number: int) -> str:

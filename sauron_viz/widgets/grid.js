@@ -6,6 +6,7 @@ const CAPTION = 15;
 const LARGEST_CELL = 208;
 const SMALLEST_CELL = 22;
 const CACHE_BYTES = 96e6;
+const ASK_AGAIN = 4000;
 const STATS = ["filter", "low", "high", "toReference", "nearest", "nearestDistance", "deltaPrune"];
 
 class FrameCache {
@@ -114,7 +115,7 @@ class Grid {
   constructor(model, root) {
     this.model = model;
     this.cache = new FrameCache();
-    this.asked = new Set();
+    this.asked = new Map();
     this.hovered = -1;
     this.table = lookupTable(model.get("palette"));
     this.canvas = el("canvas", {
@@ -146,10 +147,13 @@ class Grid {
     this.canvas.addEventListener("pointerleave", () => this.leave());
     this.canvas.addEventListener("click", (event) => this.click(event));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
+    // A question can get lost while a page and its kernel find each other; without this the grid would stay empty.
+    this.again = setInterval(() => this.asked.size && this.show(), ASK_AGAIN);
     this.show();
   }
 
   stop() {
+    clearInterval(this.again);
     this.stops.forEach((stop) => stop());
     this.observer.disconnect();
   }
@@ -172,8 +176,9 @@ class Grid {
 
   ask(epoch) {
     const key = this.key_of(epoch);
-    if (this.asked.has(key)) return;
-    this.asked.add(key);
+    const now = performance.now();
+    if (now - (this.asked.get(key) ?? -Infinity) < ASK_AGAIN) return;
+    this.asked.set(key, now);
     this.model.send({ want: epoch, base: this.model.get("base") });
   }
 
@@ -193,6 +198,7 @@ class Grid {
   // One at a time, nearest epoch first, and only when nothing else is asked for: the reader's own wishes come first.
   fetchAhead() {
     const size = this.frame?.size ?? 0;
+    for (const [key, since] of this.asked) if (performance.now() - since > ASK_AGAIN) this.asked.delete(key);
     if (this.asked.size || this.cache.bytes + 2 * size > CACHE_BYTES) return;
     const now = this.model.get("epoch");
     const missing = this.model.get("epochs").filter((epoch) => !this.cache.has(this.key_of(epoch)));
@@ -220,8 +226,8 @@ class Grid {
     if (width < 40) return;
     const { frame } = this;
     // The whole layer should be seen at once, below the controls, without scrolling the page.
-    const visible = Math.max(360, Math.min(this.model.get("height"), window.innerHeight - 370));
-    this.plan = layOut(frame.n, frame.h / frame.w, width, visible, this.model.get("size"));
+    const visible = Math.max(360, Math.min(this.model.get("height"), window.innerHeight - 310));
+    this.plan = layOut(frame.n, this.ratio(), width, visible, this.model.get("size"));
     const total = this.plan.height;
     const height = Math.min(total, visible);
     this.scroller.style.height = `${height}px`;
@@ -234,6 +240,11 @@ class Grid {
     Object.assign(this.root.dataset, { ready: this.shown, maps: frame.n, columns: this.plan.columns, cell: this.plan.cell });
   }
 
+  // Height over width of a map as it is shown: voxels need not be square.
+  ratio() {
+    return (this.frame.h / this.frame.w) * this.model.get("aspect");
+  }
+
   paint(canvas, width, height, top) {
     const dpr = window.devicePixelRatio || 1;
     const { frame, plan } = this;
@@ -244,7 +255,7 @@ class Grid {
     context.clearRect(0, 0, ...device);
     const atlas = paintAtlas(frame, this.table, this.model.get("scale"));
     const cell = Math.round(plan.cell * dpr);
-    const tall = Math.round((cell * frame.h) / frame.w);
+    const tall = Math.round(cell * this.ratio());
     // Enlarged pixels stay square and sharp; reduced maps are averaged, or thin structures would flicker.
     context.imageSmoothingEnabled = cell < frame.w;
     context.imageSmoothingQuality = "medium";

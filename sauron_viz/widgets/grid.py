@@ -10,14 +10,15 @@ from traitlets import Bytes, Dict, Float, Int, List, Unicode
 
 from sauron_viz.frames import Frame
 from sauron_viz.theme import palette
-from sauron_viz.widgets.base import script
+from sauron_viz.widgets.base import log_file, logger, script
 
 
 class FeatureGrid(anywidget.AnyWidget):
     """All maps of a layer. The browser asks for the epochs it lacks, keeps them, and fetches the others ahead.
 
     `base` names what is shown apart from the epoch (run, layer, image, slice); "" shows `note` instead. `filter` is the
-    original number of the selected map, -1 for none. `size` is the side of a map in CSS pixels, 0 = so that all fit.
+    original number of the selected map, -1 for none. `size` is the side of a map in CSS pixels, 0 = so that all fit;
+    `aspect` the height of a voxel over its width.
     """
 
     _esm = script("grid.js")
@@ -28,6 +29,7 @@ class FeatureGrid(anywidget.AnyWidget):
     scale = Unicode("map").tag(sync=True)
     size = Int(0).tag(sync=True)
     height = Int(760).tag(sync=True)
+    aspect = Float(1.0).tag(sync=True)
     label = Unicode().tag(sync=True)
     note = Unicode().tag(sync=True)
     palette = Bytes(palette("cividis")).tag(sync=True)
@@ -44,7 +46,12 @@ class FeatureGrid(anywidget.AnyWidget):
         if not isinstance(epoch, int) or content.get("base") != self.base:
             return
         name = {"epoch": epoch, "base": self.base}
-        frame = self._supply(epoch)
+        try:
+            frame = self._supply(epoch)
+        except Exception:
+            # Without an answer the page would wait for ever.
+            logger().exception("no frame for %s", name)
+            frame = f"These maps could not be shown; {log_file()} says why."
         if isinstance(frame, str):
             self.send(name | {"note": frame})
             return

@@ -99,7 +99,7 @@ def _no_runs(problem: str, root: str) -> str:
 
 def _numbers(view: RunView) -> str:
     info, epochs = view.info, view.epochs
-    cells = [("Data set", html.escape(info.dataset)), ("Network", f"{view.config.network.dim}D U-Net")]
+    cells = [("Data set", f"{html.escape(info.dataset)} <small>{view.config.network.dim}D</small>")]
     done = int(epochs["epoch"].iloc[-1]) if len(epochs) else 0
     cells.append(("Epoch", f"{done} <small>of {info.epochs_planned}</small>"))
     if done:

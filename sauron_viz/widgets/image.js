@@ -72,7 +72,8 @@ export default {
       const side = figure.clientWidth;
       if (side < 20) return;
       const dpr = window.devicePixelRatio || 1;
-      const shown = Math.min(1, (side * dpr) / w / (((h / w) * side * dpr) / h));
+      // Tall slices are made narrower, so that no image is higher than it may be wide.
+      const shown = Math.min(1, (1.3 * w) / (h * model.get("aspect")));
       canvas.width = Math.round(side * dpr * shown);
       canvas.height = Math.round((canvas.width * h * model.get("aspect")) / w);
       canvas.style.width = `${canvas.width / dpr}px`;

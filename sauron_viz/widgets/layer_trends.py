@@ -66,8 +66,9 @@ class LayerTrendsPanel(Panel):
                 chart.empty = "No layer is chosen."
                 chart.draw(None)
             else:
+                seen = view.seen_epoch(state.epoch)
                 figure = measure_lines(
-                    view.layers, self.viewer.layers, select.value, self.picker.value, state.epoch, state.layer
+                    view.layers, self.viewer.layers, select.value, self.picker.value, seen, state.layer
                 )
                 chart.draw(figure)
 

@@ -59,8 +59,7 @@ class PruningPanel(Panel):
             self.cuts.value = ""
             return
         epochs, layers = view.epochs, view.layers
-        last = int(epochs["epoch"].iloc[-1])
-        seen = min(state.epoch or last, last)
+        seen = view.seen_epoch(state.epoch)
         self.cost.draw(cost_lines(epochs, view.info, seen), "For one patch and one forward pass.")
         self.dice.draw(dice_lines(epochs, seen), "Circles: the score just before filters were cut.")
         self.loss.draw(loss_lines(epochs, seen), "Cross-entropy plus soft Dice, without the term for redundancy.")

@@ -213,3 +213,20 @@ def test_names_from_a_run_are_escaped(tmp_path: Path) -> None:
 def test_costs_of_the_newest_run(runs: Path, tmp_path: Path) -> None:
     assert "FLOPs" in Costs(runs, "rats").children[1].figure
     assert Costs(tmp_path).children[1].figure == ""
+
+
+def test_tables_are_read_at_the_newest_epoch_while_the_newest_maps_are_shown(tmp_path: Path) -> None:
+    SampleRun(tmp_path / "live", Spec(every=4)).run(until=6)
+    app = PruningProgress(tmp_path)
+    assert app.state.epoch == 4
+    assert "after epoch 6" in app.panel.bars.note
+    app.state.epoch = 1
+    assert "after epoch 1" in app.panel.bars.note
+
+
+def test_a_question_of_the_page_is_always_answered(app: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_epoch: int) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(app.panels["maps"].grid, "_supply", fail)
+    assert "could not be shown" in ask(app, 4)[0]["note"]
