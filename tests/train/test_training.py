@@ -1,0 +1,166 @@
+"""Short trainings, whole: on phantoms, and on the real data sets where they are at hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sauron_train import recipes
+from sauron_train.checkpoint import load_model
+from sauron_train.config import Config, parse, with_overrides
+from sauron_train.data.phantom import make_phantom
+from sauron_train.experiment import Experiment
+from sauron_train.pruning.distances import delta_opt
+from sauron_train.runlog import Run
+from sauron_train.trainer import Trainer, TrainingError
+
+TINY = {
+    2: ["data.patch=[32, 32]", "network.init_filters=4", "network.levels=3"],
+    3: ["network.init_filters=4", "network.levels=3"],
+}
+QUICK = [
+    "epochs=3",
+    "data.steps_per_epoch=3",
+    "data.batch_size=2",
+    "data.workers=0",
+    "prune.first_epoch=2",
+    "prune.last_epoch=3",
+    "prune.threshold_start=0.6",
+    "prune.threshold_max=0.6",
+    "probe.images=2",
+    "hardware.accelerator=cpu",
+]
+
+
+def config(recipe: str, *changes: str) -> Config:
+    values = recipes.load(recipe)
+    dim = values["network"]["dim"]
+    return parse(with_overrides(values, [*QUICK, *TINY[dim], *changes]))
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("phantoms")
+    return {dim: make_phantom(folder / f"p{dim}", dim=dim, cases=5, seed=1) for dim in (2, 3)}
+
+
+def phantom_config(dim: int, *changes: str) -> Config:
+    if dim == 2:
+        return config("phantom2d", *changes)
+    return config("hippocampus3d", "data.patch=[32, 32, 32]", *changes)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_run_shrinks_and_its_checkpoint_is_what_was_scored(
+    phantoms: dict[int, Path], tmp_path: Path, dim: int, norm: str
+) -> None:
+    experiment = Experiment.prepare(phantom_config(dim, f"network.norm={norm}"), phantoms[dim])
+    trainer = Trainer(experiment, tmp_path / "run")
+    trainer.run()
+    run = Run(tmp_path / "run")
+    last = run.epochs().iloc[-1]
+    assert last["filters"] < sum(layer.filters for layer in run.info.layers)
+    assert last["flops"] < run.info.flops
+    model, info = load_model(run.checkpoints()[3])
+    assert info.scores["val_dice"] == pytest.approx(last["val_dice"], abs=1e-7)
+    trainer.network.load_state_dict(model.state_dict())
+    again = trainer.validate()
+    assert again.loss == pytest.approx(last["val_loss"], rel=1e-6)
+    held = [p for group in trainer._optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in trainer.network.parameters()}
+    assert len(held) == len(set(map(id, held)))
+
+
+def test_the_same_seed_gives_the_same_run(phantoms: dict[int, Path], tmp_path: Path) -> None:
+    tables = []
+    for name, workers in (("a", 0), ("b", 1)):
+        experiment = Experiment.prepare(phantom_config(2, f"data.workers={workers}"), phantoms[2])
+        Trainer(experiment, tmp_path / name).run()
+        run = Run(tmp_path / name)
+        tables.append(run.epochs().drop(columns=["seconds", "seconds_training", "memory_mb"]))
+        tables.append(run.layers())
+    for first, second in zip(tables[:2], tables[2:], strict=True):
+        np.testing.assert_array_equal(first.to_numpy(dtype=str), second.to_numpy(dtype=str))
+
+
+@pytest.mark.parametrize(
+    ("changes", "penalised", "pruned"),
+    [
+        (["prune.enabled=false", "loss.lambda=0"], False, False),
+        (["prune.enabled=false"], True, False),
+        (["loss.lambda=0"], False, True),
+        (["loss.normalization=none"], True, True),
+        (["loss.normalization=distances"], True, True),
+        (["loss.normalization=off"], False, True),
+    ],
+)
+def test_modes(phantoms: dict[int, Path], tmp_path: Path, changes: list[str], penalised: bool, pruned: bool) -> None:
+    Trainer(Experiment.prepare(phantom_config(2, "epochs=2", *changes), phantoms[2]), tmp_path / "run").run()
+    run = Run(tmp_path / "run")
+    epochs, layers = run.epochs(), run.layers()
+    assert (epochs["train_delta_opt"] > 0).all() == penalised
+    assert bool(run.prunings()) == pruned
+    assert layers["threshold"].notna().any() == pruned
+    parts = epochs["train_segmentation_loss"] + run.config.loss.lambda_ * epochs["train_delta_opt"]
+    np.testing.assert_allclose(epochs["train_loss"], parts, rtol=1e-5)
+    assert layers["delta_opt"].notna().all(), "the probe is measured in every mode"
+
+
+def test_the_log_says_what_the_maps_say(phantoms: dict[int, Path], tmp_path: Path) -> None:
+    Trainer(Experiment.prepare(phantom_config(2), phantoms[2]), tmp_path / "run").run()
+    run = Run(tmp_path / "run")
+    model, _ = load_model(run.checkpoints()[3])
+    images = torch.from_numpy(run.probe().images)
+    logged = run.layers().query("epoch == 3").set_index("layer")["delta_opt"]
+    heard: dict[str, torch.Tensor] = {}
+    for layer in run.info.layers:
+        module: Any = model.get_submodule(layer.name)
+        module.register_forward_hook(lambda _m, _i, output, name=layer.name: heard.update({name: output.detach()}))
+    outputs = model(images)
+    for name, maps in heard.items():
+        if maps.shape[1] > 1:
+            assert logged[name] == pytest.approx(delta_opt(maps).mean().item(), abs=2e-3)
+            stored = run.maps(3, name)
+            assert stored.distances()[0, 1:].mean() == pytest.approx(logged[name], abs=1e-3)
+            np.testing.assert_allclose(stored.image(0), maps[0], atol=2e-2, rtol=2e-2)
+    predicted = outputs[-1].argmax(dim=1).numpy()
+    assert (predicted == run.prediction(3)).mean() > 0.99
+
+
+def test_a_loss_that_is_no_number_stops_the_run(phantoms: dict[int, Path], tmp_path: Path) -> None:
+    trainer = Trainer(Experiment.prepare(phantom_config(2), phantoms[2]), tmp_path / "run")
+    with torch.no_grad():
+        trainer.network.get_parameter("head_1.bias").fill_(math.nan)
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 1 at the cases"):
+        trainer.run()
+    run = Run(tmp_path / "run")
+    assert run.status == "failed"
+    assert "the loss is nan" in run.info.message
+    assert run.last_epoch == 0
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("recipe", "data", "patch"),
+    [
+        ("hippocampus3d", "Dataset004_Hippocampus", "data.patch=[32, 32, 32]"),
+        ("sunnybrook2d", "Dataset101_SunnybrookLV", "data.patch=[64, 64]"),
+    ],
+)
+def test_real_data(real_data: Any, tmp_path: Path, recipe: str, data: str, patch: str) -> None:
+    small = config(recipe, "epochs=2", "data.validation=0.05", patch)
+    Trainer(Experiment.prepare(small, real_data(data)), tmp_path / "run").run()
+    run = Run(tmp_path / "run")
+    epochs = run.epochs()
+    assert run.status == "finished"
+    assert epochs["train_loss"].iloc[-1] < epochs["train_loss"].iloc[0]
+    assert epochs["filters"].iloc[-1] < epochs["filters"].iloc[0]
+    if recipe == "sunnybrook2d":
+        patients = {name.rsplit("_", 1)[0] for name in run.info.validation_cases}
+        assert patients.isdisjoint(name.rsplit("_", 1)[0] for name in run.info.train_cases)
