@@ -256,8 +256,7 @@ def _numbers(frame: Frame, row: int) -> str:
 
 
 def _filters_left(view: RunView, epoch: int) -> dict[str, int]:
-    # Maps are stored before the cut of their epoch, so what is seen is what the epoch before has left.
-    rows = view.layers[view.layers["epoch"] == epoch - 1]
+    rows = view.layers[view.layers["epoch"] == epoch]
     return dict(zip(rows["layer"], (int(n) for n in rows["filters"]), strict=True))
 
 

@@ -131,9 +131,10 @@ class SampleRun:
         for index, layer in enumerate(self.layers):
             rng = np.random.default_rng([spec.seed, epoch, index])
             delta = self._delta_prune(layer, index, rng)
-            if stored:
-                self._store(layer, index, delta)
+            before = self.alive[layer.name]
             row, pruning = self._cut(layer, index, delta, rng)
+            if stored:
+                self._store(layer, index, delta[np.isin(before, self.alive[layer.name])])
             rows.append(row)
             prunings += [pruning] if pruning else []
         if stored:

@@ -230,3 +230,11 @@ def test_a_question_of_the_page_is_always_answered(app: Dashboard, monkeypatch: 
 
     monkeypatch.setattr(app.panels["maps"].grid, "_supply", fail)
     assert "could not be shown" in ask(app, 4)[0]["note"]
+
+
+def test_the_picker_counts_the_maps_that_are_stored(app: Dashboard) -> None:
+    panel = app.panels["maps"]
+    for epoch in panel.epoch.options:
+        app.state.epoch = epoch
+        for name, words, _ in panel.layer.options:
+            assert f" {app.viewer.view.run.maps(epoch, name).shape[1]} of " in words
