@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sauron_train.errors import ConfigError
 
@@ -92,6 +92,12 @@ class LossConfig(Section):
         "maps", description="how δ_opt is normalised (paper, Appendix A); off = no δ_opt at all"
     )
     window: int = Field(2, ge=1, description="ω: side and stride of the average pooling before distances are taken")
+
+    @field_validator("normalization", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        # YAML reads a bare `off` as false.
+        return "off" if value is False else value
 
 
 class OptimizerConfig(Section):
