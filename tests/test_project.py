@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"torch": "pytorch", "types-PyYAML": "types-pyyaml"}
+CONDA_NAMES = {"torch": "pytorch", "types-PyYAML": "types-pyyaml", "jupyter-core": "jupyter_core"}
 IMPORTED = re.compile(r"^\s*(?:from|import)\s+([A-Za-z_][\w.]*)", re.MULTILINE)
 
 

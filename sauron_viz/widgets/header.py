@@ -80,16 +80,17 @@ class Header(Panel):
         if view is not None and view.status == "failed" and view.info.message:
             return f'<p class="sauron-alert">Training failed: {html.escape(view.info.message)}</p>'
         if view is not None and view.status == "lost":
-            command = html.escape(f"sauron-train resume {view.run.path}")
             return (
                 '<p class="sauron-alert">The process that trained this run is gone. '
-                f"What it had finished is shown; <code>{command}</code> goes on.</p>"
+                "The epochs it had finished are whole, and are shown.</p>"
             )
         return ""
 
 
 def _no_runs(problem: str, root: str) -> str:
-    command = html.escape(f"sauron-train run --recipe phantom2d --out {root}/first")
+    command = html.escape(
+        f"sauron-train phantom data/phantom && sauron-train run --recipe phantom2d --data data/phantom --out {root}/first"
+    )
     return (
         '<div class="sauron-card sauron-empty" data-problem="yes"><h2>No runs to show</h2>'
         f"<p>{html.escape(problem)}</p><p>Train one with <code>{command}</code></p>"
