@@ -88,9 +88,8 @@ class Header(Panel):
 
 
 def _no_runs(problem: str, root: str) -> str:
-    command = html.escape(
-        f"sauron-train phantom data/phantom && sauron-train run --recipe phantom2d --data data/phantom --out {root}/first"
-    )
+    train = f"sauron-train run --recipe phantom2d --data data/phantom --out {root}/first"
+    command = html.escape(f"sauron-train phantom data/phantom && {train}")
     return (
         '<div class="sauron-card sauron-empty" data-problem="yes"><h2>No runs to show</h2>'
         f"<p>{html.escape(problem)}</p><p>Train one with <code>{command}</code></p>"
