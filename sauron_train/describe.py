@@ -56,8 +56,9 @@ def _readers(graph: ChannelGraph) -> dict[str, list[str]]:
 def compare_runs(runs: Sequence[Run]) -> Table:
     """How runs ended, side by side: Dice, and what is left of filters, parameters and FLOPs."""
     table = Table(box=None, header_style="bold")
-    for heading in ("run", "δ_opt", "pruning", "epochs", "Dice", "filters", "parameters", "FLOPs", "minutes"):
-        table.add_column(heading, justify="left" if heading in ("run", "δ_opt", "pruning") else "right")
+    for heading in ("run", "δ_opt", "pruning", "epochs", "Dice", "filters", "params", "FLOPs", "minutes"):
+        words = heading in ("run", "δ_opt", "pruning")
+        table.add_column(heading, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
     for run in runs:
         table.add_row(run.name, *_modes(run.config), *_ending(run))
     return table
@@ -66,7 +67,7 @@ def compare_runs(runs: Sequence[Run]) -> Table:
 def _modes(config: Config) -> tuple[str, str]:
     penalised = config.loss.normalization != "off" and config.loss.lambda_ > 0
     return (
-        f"λ = {config.loss.lambda_:g}, {config.loss.normalization}" if penalised else "off",
+        f"{config.loss.normalization}, λ {config.loss.lambda_:g}" if penalised else "off",
         "on" if config.prune.enabled else "off",
     )
 
