@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from sauron_train.errors import SauronError
 from sauron_viz.runs import ENVIRONMENT
@@ -30,7 +31,8 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
     """Voila's configuration, section by section.
 
     The check for a cross-site token is off because Voila's own message that a page was closed fails it, which leaves
-    one kernel behind per visit; culling ends those whose page went without a word.
+    one kernel behind per visit; culling ends those whose page went without a word. Requests that name another host than
+    this one are refused: a foreign page could otherwise have its own name resolve to here, and read along.
     """
     return {
         "Voila": {
@@ -38,7 +40,9 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
             "port": port,
             "port_retries": 0,
             "open_browser": open_browser,
-            "tornado_settings": {"disable_check_xsrf": True},
+            # Voila would prefer the voila.json of the working directory to these settings, and run a voila.py there.
+            "config_file_paths": [],
+            "tornado_settings": {"disable_check_xsrf": True, "allow_remote_access": False},
             "log_level": "ERROR",
         },
         "VoilaConfiguration": {
@@ -75,6 +79,23 @@ def check(runs: Path, view: str, port: int) -> Path:
     return known[view]
 
 
+def application(notebook: Path, port: int, open_browser: bool) -> Any:
+    """Voila, set up for a notebook but not started.
+
+    Raises:
+        ServeError: something made Voila listen beyond this machine.
+    """
+    # Voila takes two seconds to import: --help and mistakes should not wait for it.
+    from traitlets.config import Config  # noqa: PLC0415
+    from voila.app import Voila  # noqa: PLC0415
+
+    app = Voila(config=Config(settings(port, open_browser)))
+    app.initialize([str(notebook)])
+    if app.ip != HOST:
+        raise ServeError(f"the server would listen on {app.ip!r} instead of {HOST}; remove the setting that says so")
+    return app
+
+
 def serve(runs: Path, view: str, port: int, open_browser: bool) -> None:
     """Serve a view of a folder of runs until interrupted.
 
@@ -86,11 +107,4 @@ def serve(runs: Path, view: str, port: int, open_browser: bool) -> None:
     os.environ[ENVIRONMENT] = str(runs.resolve())
     search = os.pathsep.join(filter(None, [str(_HERE / "templates"), os.environ.get("JUPYTER_PATH", "")]))
     os.environ["JUPYTER_PATH"] = search
-
-    # Voila takes two seconds to import: --help and mistakes should not wait for it.
-    from traitlets.config import Config  # noqa: PLC0415
-    from voila.app import Voila  # noqa: PLC0415
-
-    app = Voila(config=Config(settings(port, open_browser)))
-    app.initialize([str(notebook)])
-    app.start()
+    application(notebook, port, open_browser).start()
