@@ -29,7 +29,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## Train on a phantom, prune, compare with the baseline, open the dashboard (SERVE=0 stops before)
-	@rm -rf $(DEMO)
+	@rm -rf $(DEMO)/phantom $(DEMO)/runs/sauron $(DEMO)/runs/baseline
 	$(BIN)/sauron-train phantom $(DEMO)/phantom
 	$(BIN)/sauron-train run --recipe phantom2d --data $(DEMO)/phantom --out $(DEMO)/runs/sauron
 	$(BIN)/sauron-train run --recipe phantom2d --data $(DEMO)/phantom --out $(DEMO)/runs/baseline \
@@ -52,4 +52,4 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment and the demo
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) demo

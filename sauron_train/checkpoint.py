@@ -78,11 +78,11 @@ def load_model(path: Path) -> tuple[UNet, CheckpointInfo]:
         RunError: see `read_info`; also weights that do not fit the architecture.
     """
     info = read_info(path)
-    model = UNet(info.architecture)
     try:
+        model = UNet(info.architecture)
         model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
-        first = str(error).splitlines()[-1].strip()
+    except (RuntimeError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[-1].strip()
         raise RunError(f"{path} is damaged: its weights do not fit its architecture ({first})") from None
     return model.eval(), info
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -44,7 +46,7 @@ def main() -> None:
     try:
         app()
     except SauronError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -75,11 +77,16 @@ def run(
     from sauron_train.trainer import Trainer  # noqa: PLC0415
 
     refuse_existing(out)
+    # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Terminal(console) as terminal:
             Trainer(Experiment.prepare(config, data, terminal.loading), out, terminal).run()
     except KeyboardInterrupt:
-        console.print(f"stopped; the epochs that were finished are in {out}")
+        kept = (
+            f"the epochs that were finished are whole in {escape(str(out))}" if out.exists() else "nothing was written"
+        )
+        console.print(f"stopped; {kept}", soft_wrap=True)
         raise typer.Exit(130) from None
     _summary(out)
 
@@ -128,7 +135,7 @@ def predict(
 
     with _bar("segmenting") as advance:
         written = segment_files(Run(run_folder), images, out, epoch, advance)
-    console.print(f"{len(written)} label maps in {out}")
+    console.print(f"{len(written)} label maps in {escape(str(out))}")
 
 
 @app.command()
@@ -173,7 +180,7 @@ def phantom(
     from sauron_train.data.phantom import make_phantom  # noqa: PLC0415
 
     make_phantom(out, dim=dim, cases=cases, seed=seed)
-    console.print(f"{cases} cases in {out}")
+    console.print(f"{cases} cases in {escape(str(out))}")
 
 
 def _config(recipe: str, changes: list[str] | None) -> Config:
@@ -186,7 +193,7 @@ def _bar(what: str) -> Iterator[OnProgress]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("[dim]{task.fields[case]}"),
+        TextColumn("{task.fields[case]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None, case="")
@@ -200,11 +207,13 @@ def _summary(out: Path) -> None:
     info, last = finished.info, finished.epochs().iloc[-1]
     filters = sum(layer.filters for layer in info.layers)
     console.print(
-        f"\n[bold]{finished.name}[/]: validation Dice {last['val_dice']:.3f}, "
+        f"\n[bold]{escape(finished.name)}[/]: validation Dice {last['val_dice']:.3f}, "
         f"{last['filters'] / filters:.0%} of the filters, {last['parameters'] / info.parameters:.0%} of the parameters "
         f"and {last['flops'] / info.flops:.0%} of the FLOPs are left\n"
-        f"See it: [bold]sauron-viz serve {out.parent}[/]   Score it: [bold]sauron-train evaluate {out}[/]",
+        f"See it: [bold]sauron-viz serve {escape(str(out.parent))}[/]   "
+        f"Score it: [bold]sauron-train evaluate {escape(str(out))}[/]",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -216,14 +225,10 @@ def _evaluation_table(result: dict[str, Any]) -> Table:
         table.add_column(heading, justify="left" if heading == "class" else "right", header_style="bold")
     for name, dice in result["dice"].items():
         missed, absent = result["missed"][name], result["not_scored"][name]
-        table.add_row(name, _number(dice, 3), _number(result["hd95_mm"][name], 2), str(missed), str(absent))
+        table.add_row(escape(name), _number(dice, 3), _number(result["hd95_mm"][name], 2), str(missed), str(absent))
     table.add_row("mean", _number(result["mean_dice"], 3), _number(result["mean_hd95_mm"], 2), style="bold")
     return table
 
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _escaped(error: Exception) -> str:
-    return str(error).replace("[", r"\[")

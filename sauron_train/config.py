@@ -13,11 +13,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sauron_train.errors import ConfigError
 
-Range = tuple[float, float]
+
+def _in_order(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the range {list(value)} must begin with the smaller number")
+    return value
+
+
+Range = typing.Annotated[tuple[float, float], AfterValidator(_in_order)]
+Millimetres = typing.Annotated[float, Field(gt=0.0)]
 Probability = typing.Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -50,11 +58,17 @@ class DataConfig(Section):
 class PreprocessConfig(Section):
     """What happens to every image, in this order, before anything random does (paper, Appendix C.1)."""
 
-    spacing: tuple[float | None, float | None, float | None] | None = Field(
+    spacing: tuple[Millimetres | None, Millimetres | None, Millimetres | None] | None = Field(
         None, description="voxel size in mm to resample to; null on an axis keeps it"
     )
     clip: Range | None = Field(None, description="intensities are clipped to this range")
-    shift_scale: Range | None = Field(None, description="(a, b): intensities become (x - a) / b")
+    shift_scale: tuple[float, float] | None = Field(None, description="(a, b): intensities become (x - a) / b")
+
+    @model_validator(mode="after")
+    def _scale_is_not_zero(self) -> Self:
+        if self.shift_scale is not None and self.shift_scale[1] == 0:
+            raise ValueError("preprocess.shift_scale divides by its second number, which must not be 0")
+        return self
 
 
 class AugmentConfig(Section):
@@ -72,6 +86,12 @@ class AugmentConfig(Section):
     elastic_control_points: int = Field(7, ge=4)
     elastic_displacement: float = Field(7.5, ge=0.0, description="largest displacement of a control point in mm")
     z_normalise: bool = Field(True, description="zero mean and unit variance per image and channel, last of all")
+
+    @model_validator(mode="after")
+    def _scale_is_positive(self) -> Self:
+        if self.scale[0] <= 0:
+            raise ValueError("augment.scale must be above 0; 1 leaves the size as it is")
+        return self
 
 
 class NetworkConfig(Section):
@@ -116,7 +136,7 @@ class PruneConfig(Section):
     threshold_start: float = Field(0.001, ge=0.0, le=1.0)
     threshold_max: float = Field(0.3, ge=0.0, le=1.0, description="τ_max, in the unit of δ_prune")
     kappa: int = Field(15, ge=1, description="κ: number of steps from the first threshold to τ_max")
-    patience: int = Field(5, ge=1, description="ρ: epochs a layer waits between two rises of its threshold")
+    patience: int = Field(5, ge=1, description="ρ: epochs a layer waits after its threshold rose")
     mu: Probability = Field(0.02, description="μ: a layer that lost this share of its filters has not converged")
     compensate: Literal["none", "merge"] = Field(
         "none",
@@ -128,15 +148,17 @@ class PruneConfig(Section):
     last_epoch: int | None = Field(None, ge=1, description="no cut after this epoch; null = to the end, as published")
     converge_on: Literal["validation", "train", "always"] = Field(
         "validation",
-        description="losses by which a layer has converged; always = thresholds rise every ρ epochs whatever the losses"
-        " do, for runs too short to converge (design choice)",
+        description="losses by which a layer has converged; always = thresholds rise every ρ + 1 epochs whatever the"
+        " losses do, for runs too short to converge (design choice)",
     )
     validation_veto: bool = Field(True, description="a new best validation loss holds the thresholds")
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> Self:
         if self.threshold_max < self.threshold_start:
-            raise ValueError("threshold_max must not be below threshold_start")
+            raise ValueError("prune.threshold_max must not be below prune.threshold_start")
+        if self.last_epoch is not None and self.last_epoch < self.first_epoch:
+            raise ValueError("prune.last_epoch must not be before prune.first_epoch")
         return self
 
 
@@ -184,6 +206,11 @@ class Config(Section):
             raise ValueError(
                 f"data.patch {list(self.data.patch)} must be divisible by {factor}, "
                 f"because {self.network.levels} levels halve it {self.network.levels - 1} times"
+            )
+        if self.prune.enabled and self.prune.first_epoch > self.epochs:
+            raise ValueError(
+                f"prune.first_epoch is {self.prune.first_epoch} but there are {self.epochs} epochs, so nothing would "
+                "be pruned; lower it, or set prune.enabled to false"
             )
         if any(axis not in range(self.network.dim) for axis in self.augment.flip_axes):
             raise ValueError(f"augment.flip_axes must lie between 0 and {self.network.dim - 1}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -60,7 +61,7 @@ def compare_runs(runs: Sequence[Run]) -> Table:
         words = heading in ("run", "δ_opt", "pruning")
         table.add_column(heading, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
     for run in runs:
-        table.add_row(run.name, *_modes(run.config), *_ending(run))
+        table.add_row(escape(run.name), *_modes(run.config), *_ending(run))
     return table
 
 

@@ -16,7 +16,7 @@ from sauron_train.checkpoint import CheckpointInfo, load_model
 from sauron_train.config import Config
 from sauron_train.data.load import load_image, load_volumes, original_labels, save_labels, to_original_grid
 from sauron_train.data.nnunet import images_in, read_dataset
-from sauron_train.data.types import Case, Volume
+from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.data.views import network_input, stack_back
 from sauron_train.errors import DataError, RunError
 from sauron_train.inference import segment
@@ -51,7 +51,8 @@ class Predictor:
         if epoch is not None and epoch not in stored:
             raise RunError(f"run {run.name} has no checkpoint of epoch {epoch}; it has {', '.join(map(str, stored))}")
         model, info = load_model(stored[epoch if epoch is not None else max(stored)])
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        wanted = run.config.hardware.accelerator
+        device = torch.device("cuda" if torch.cuda.is_available() and wanted not in ("cpu", "mps") else "cpu")
         return cls(model.to(device), info, run.config, device)
 
     def segment(self, volume: Volume, reference: Path) -> Tensor:
@@ -110,8 +111,8 @@ def evaluate(run: Run, data: Path | None, epoch: int | None, on_progress: OnProg
         DataError, RunError: the data set is not there, or another one than that of the run.
     """
     predictor = Predictor.from_run(run, epoch)
-    cases = validation_cases(run, data)
-    dataset = read_dataset(data or Path(run.info.data_root))
+    dataset = dataset_of(run, data)
+    cases = validation_cases(run, dataset)
     scores, seconds = [], []
     for done, case in enumerate(cases):
         on_progress(done, len(cases), case.name)
@@ -125,22 +126,26 @@ def evaluate(run: Run, data: Path | None, epoch: int | None, on_progress: OnProg
     return _summary(predictor, scores, seconds)
 
 
-def validation_cases(run: Run, data: Path | None) -> list[Case]:
-    """The cases of a data set that a run kept for validation.
+def dataset_of(run: Run, data: Path | None) -> Dataset:
+    """The data set that a run was trained on, from where it was or from `data`.
 
     Raises:
-        DataError: the data set is not there or has other cases.
+        DataError: it is not there, or it is another one: scores could then count cases the network was trained on.
     """
     info = run.info
     dataset = read_dataset(data or Path(info.data_root))
-    by_name = {case.name: case for case in dataset.cases}
-    missing = [name for name in info.validation_cases if name not in by_name]
-    if missing:
+    if dataset.fingerprint != info.fingerprint:
         raise DataError(
-            f"{dataset.root} lacks {len(missing)} validation cases of run {run.name}, the first is {missing[0]}; "
-            "give the data set it was trained on with --data"
+            f"{dataset.root} is not the data set that run {run.name} was trained on, or has changed since; "
+            "give the folder as it was then with --data"
         )
-    return [by_name[name] for name in info.validation_cases]
+    return dataset
+
+
+def validation_cases(run: Run, dataset: Dataset) -> list[Case]:
+    """The cases of its data set that a run kept for validation."""
+    by_name = {case.name: case for case in dataset.cases}
+    return [by_name[name] for name in run.info.validation_cases]
 
 
 def _summary(predictor: Predictor, scores: Sequence[CaseScores], seconds: Sequence[float]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,22 +23,19 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class LayerProbe:
-    """One layer on the probe: `distances` (P, C, C) between scaled maps; `maps` (P, C, *spatial), as they are."""
+    """One layer on the probe.
+
+    `distances` (P, C, C) between scaled maps; `maps` (P, C, *spatial) float16, average-pooled by `pooling`.
+    """
 
     distances: Array
     maps: Array
+    pooling: int
 
     @property
     def delta_opt(self) -> float:
         """δ_opt of the layer: mean distance to channel 0 over probe images and the other maps; 0 for one filter."""
         return float(self.distances[:, 0, 1:].mean()) if self.distances.shape[1] > 1 else 0.0
-
-    def pooled(self, max_side: int) -> tuple[Array, int]:
-        """Maps small enough to keep, float16, and the window they were pooled with."""
-        window = -(-max(self.maps.shape[2:]) // max_side)
-        small = self.maps if window == 1 else np.stack([pool_maps(maps, window) for maps in self.maps])
-        limit = float(np.finfo(np.float16).max)
-        return np.clip(small, -limit, limit).astype(np.float16), window
 
 
 @dataclass(frozen=True)
@@ -50,30 +47,42 @@ class ProbeResult:
 
 
 @torch.no_grad()
-def measure_probe(model: nn.Module, graph: ChannelGraph, images: Tensor, window: int) -> ProbeResult:
-    """Run the network over the probe images, one at a time, in eval mode.
+def measure_probe(model: nn.Module, graph: ChannelGraph, images: Tensor, window: int, max_side: int) -> ProbeResult:
+    """Run the network over the probe images, in eval mode.
+
+    One image at a time, and of its maps only distances and pooled copies stay: at full resolution the maps of a 3D
+    network would fill the memory.
 
     Args:
         model: the network.
         graph: its prunable layers.
         images: (P, channels, *spatial), on the network's device.
         window: ω.
+        max_side: maps are pooled until no side is longer.
     """
     training = model.training
     model.eval()
-    maps: dict[str, list[Array]] = {layer: [] for layer in graph.layers}
+    found: dict[str, list[LayerProbe]] = {layer: [] for layer in graph.layers}
     predictions = []
     with listen(model, graph) as heard:
         for image in images:
             predictions.append(to_labels(model(image.unsqueeze(0))[-1])[0].cpu().numpy())
             for layer, tensor in heard.items():
-                maps[layer].append(tensor[0].float().cpu().numpy())
+                found[layer].append(_measure(tensor[0].float().cpu().numpy(), window, max_side))
     model.train(training)
-    layers = {
-        layer: LayerProbe(np.stack([distance_matrix(each, window) for each in stack]), np.stack(stack))
-        for layer, stack in maps.items()
-    }
-    return ProbeResult(layers, np.stack(predictions))
+    return ProbeResult({layer: _together(each) for layer, each in found.items()}, np.stack(predictions))
+
+
+def _measure(maps: Array, window: int, max_side: int) -> LayerProbe:
+    pooling = -(-max(maps.shape[1:]) // max_side)
+    limit = float(np.finfo(np.float16).max)
+    small = np.clip(pool_maps(maps, pooling), -limit, limit).astype(np.float16)
+    return LayerProbe(distance_matrix(maps, window), small, pooling)
+
+
+def _together(images: Sequence[LayerProbe]) -> LayerProbe:
+    distances, maps = (np.stack([getattr(image, name) for image in images]) for name in ("distances", "maps"))
+    return LayerProbe(distances, maps, images[0].pooling)
 
 
 def pruning_records(

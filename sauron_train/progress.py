@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sauron_train.runlog import EpochRow, RunInfo
@@ -68,8 +69,8 @@ class Terminal(Observer):
         """Say what is trained on what."""
         self._info = info
         self.console.print(
-            f"[bold]{info.dataset}[/]: {len(info.train_cases)} cases to train on, "
-            f"{len(info.validation_cases)} to validate, on {info.device}\n"
+            f"[bold]{escape(info.dataset)}[/]: {len(info.train_cases)} cases to train on, "
+            f"{len(info.validation_cases)} to validate, on {escape(info.device)}\n"
             f"U-Net with {sum(layer.filters for layer in info.layers):,} filters in {len(info.layers)} layers, "
             f"{info.parameters:,} parameters, {info.flops / 1e9:.2f} GFLOPs per patch"
         )

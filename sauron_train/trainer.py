@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sauron_train import checkpoint
 from sauron_train.complexity import complexity
-from sauron_train.config import Config, OptimizerConfig
-from sauron_train.errors import SauronError
+from sauron_train.config import Config, HardwareConfig, OptimizerConfig
+from sauron_train.errors import ConfigError, SauronError
 from sauron_train.experiment import Experiment
 from sauron_train.inference import segment
 from sauron_train.losses import deep_supervision_loss, segmentation_loss
@@ -97,8 +98,7 @@ class Trainer:
         self.experiment = experiment
         self.config: Config = experiment.config
         self.observer = observer or Observer()
-        hardware = self.config.hardware
-        self.fabric = Fabric(accelerator=hardware.accelerator, devices=1, precision=hardware.precision)
+        self.fabric = make_fabric(self.config.hardware)
         torch.manual_seed(self.config.seed)
         spec = UNetSpec.unpruned(self.config.network, len(experiment.dataset.channels), len(experiment.dataset.labels))
         self.network = UNet(spec, torch.Generator().manual_seed(self.config.seed))
@@ -123,8 +123,8 @@ class Trainer:
 
     def run(self) -> None:
         """Train all epochs; the run folder says how it ended, also when it is interrupted or fails."""
-        self.observer.started(self.writer.info)
         try:
+            self.observer.started(self.writer.info)
             for epoch in range(1, self.config.epochs + 1):
                 self.run_epoch(epoch)
         except KeyboardInterrupt:
@@ -147,7 +147,7 @@ class Trainer:
         outcome = self.prune(epoch, recent) if self._prunes(epoch) else NOTHING_PRUNED
         keep = self._keeps_maps(epoch)
         after = self.validate(hd95=keep) if outcome.removed or keep else before
-        probe = measure_probe(self.network, self.sauron.graph, self.probe_images, self.config.loss.window)
+        probe = self._measure_probe()
         cost = self._complexity()
         row = EpochRow(
             epoch=epoch,
@@ -171,11 +171,15 @@ class Trainer:
         )
         if keep:
             self._save_maps(epoch, probe, outcome)
-            self._save_weights(row)
+        self._save_weights(row)
         self.scheduler.step()
         self._save_state(epoch)
         row = replace(row, seconds=time.perf_counter() - started)
         self.writer.commit_epoch(row, self._layer_rows(epoch, probe, outcome), outcome.records)
+        if not self._keeps_maps(epoch - 1):
+            # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those
+            # between epochs with maps are only kept until the next are there.
+            self.writer.drop_checkpoint(epoch - 1)
         self.observer.epoch(row)
 
     def train(self, epoch: int) -> tuple[TrainLosses, list[Tensor]]:
@@ -239,7 +243,7 @@ class Trainer:
         decisions = self.sauron.decide(measures, self.history)
         if not any(decision.removed for decision in decisions.values()):
             return PruneOutcome(measures, decisions, ())
-        probe = measure_probe(self.network, self.sauron.graph, self.probe_images, self.config.loss.window)
+        probe = self._measure_probe()
         by_filter = {
             layer: dict(zip(measure.filters, measure.delta_prune, strict=True)) for layer, measure in measures.items()
         }
@@ -256,6 +260,10 @@ class Trainer:
 
     def _decay(self, epoch: int) -> float:
         return float((1 - min(epoch, self.config.epochs - 1) / self.config.epochs) ** self.config.optimizer.power)
+
+    def _measure_probe(self) -> ProbeResult:
+        window, max_side = self.config.loss.window, self.config.probe.max_side
+        return measure_probe(self.network, self.sauron.graph, self.probe_images, window, max_side)
 
     def _complexity(self) -> Any:
         return complexity(self.network, self.network.spec.in_channels, self.config.data.patch)
@@ -278,8 +286,9 @@ class Trainer:
                 measure = outcome.measures[layer]
                 by_filter = dict(zip(measure.filters, measure.delta_prune, strict=True))
                 delta[:] = [by_filter[number] for number in filters]
-            maps, pooling = measured.pooled(self.config.probe.max_side)
-            self.writer.write_maps(LayerMaps(epoch, layer, maps, measured.distances, _numbers(filters), delta, pooling))
+            self.writer.write_maps(
+                LayerMaps(epoch, layer, measured.maps, measured.distances, _numbers(filters), delta, measured.pooling)
+            )
         self.writer.write_prediction(epoch, probe.prediction)
 
     def _save_weights(self, row: EpochRow) -> None:
@@ -303,6 +312,22 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
         }
         checkpoint.save_state(self.writer.path, state)
+
+
+def make_fabric(config: HardwareConfig) -> Fabric:
+    """Lightning Fabric on the hardware that a configuration names.
+
+    Raises:
+        ConfigError: this machine does not have it.
+    """
+    try:
+        return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"hardware.accelerator={config.accelerator} with hardware.precision={config.precision} cannot be used here "
+            f"({reason}); set them to auto and 32-true"
+        ) from None
 
 
 def make_optimizer(model: UNet, config: OptimizerConfig) -> Optimizer:

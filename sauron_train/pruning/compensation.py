@@ -35,13 +35,13 @@ class MapMoments:
         """Count maps (B, C, *spatial) in."""
         flat = _by_map(maps) - self._origin
         self._voxels += flat.shape[1]
-        self._sums += flat.sum(dim=1).double().cpu()
-        self._products += (flat @ flat.T).double().cpu()
+        self._sums += flat.sum(dim=1).cpu().double()
+        self._products += (flat @ flat.T).cpu().double()
 
     @property
     def mean(self) -> Tensor:
         """(C,) float64."""
-        return self._sums / self._voxels + self._origin.squeeze(1).double().cpu()
+        return self._sums / self._voxels + self._origin.squeeze(1).cpu().double()
 
     @property
     def covariance(self) -> Tensor:

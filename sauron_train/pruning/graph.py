@@ -157,10 +157,11 @@ def trace(model: nn.Module, example: Tensor, layer_name: Callable[[str], str] = 
     """
     try:
         traced = fx.symbolic_trace(model)
-        training = model.training
+        modes = {module: module.training for module in model.modules()}
         with torch.no_grad():
             ShapeProp(traced.eval()).propagate(example)
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
     except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
         raise PruningError(f"the network cannot be traced by torch.fx: {error}") from None
     return _Reader(traced).read(layer_name)

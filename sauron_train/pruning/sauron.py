@@ -16,7 +16,7 @@ from sauron_train.pruning.compensation import MapMoments, fold, substitutes
 from sauron_train.pruning.distances import delta_prune, mean_delta_opt
 from sauron_train.pruning.graph import ChannelGraph, Cut, trace
 from sauron_train.pruning.policy import History, LayerDecision, LayerMeasure, LayerState, decide
-from sauron_train.pruning.surgery import cut_network
+from sauron_train.pruning.surgery import cut_network, plan
 from sauron_train.pruning.taps import listen
 
 
@@ -120,6 +120,7 @@ class Sauron:
         """
         cut = self.graph.resolve({layer: decision.removed for layer, decision in decisions.items()})
         if self._compensates:
+            plan(self.model, self.graph, cut)  # refuses what cannot be made before weights are changed
             fold(self.model, self.graph, substitutes(self.graph, cut, self._moments))
         self.graph = cut_network(self.model, self.graph, cut, optimizer)
         return cut

@@ -17,6 +17,9 @@ from torch.optim import Optimizer
 from sauron_train.errors import PruningError
 from sauron_train.pruning.graph import ChannelGraph, Convolution, Cut, Ids
 
+Slice = tuple[Any, str, int, Ids]
+"""Module, name of its tensor, axis, and the places along it that stay."""
+
 
 def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizer | None = None) -> ChannelGraph:
     """Remove the channels of a cut from every layer that makes, normalises or reads them.
@@ -38,9 +41,7 @@ def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Opti
     """
     if not cut:
         return graph
-    gone = np.fromiter(cut.ids, dtype=np.int64, count=len(cut.ids))
-    plan = list(_plan(model, graph, gone))
-    for module, name, axis, keep in plan:
+    for module, name, axis, keep in plan(model, graph, cut):
         tensor: Tensor = getattr(module, name)
         index = torch.as_tensor(keep, device=tensor.device)
         if isinstance(tensor, nn.Parameter):
@@ -52,7 +53,17 @@ def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Opti
     return after
 
 
-def _plan(model: nn.Module, graph: ChannelGraph, gone: Ids) -> Iterator[tuple[Any, str, int, Ids]]:
+def plan(model: nn.Module, graph: ChannelGraph, cut: Cut) -> list[Slice]:
+    """All that a cut has to slice, checked against the network; changes nothing.
+
+    Raises:
+        PruningError: the graph does not fit the network.
+    """
+    gone = np.fromiter(cut.ids, dtype=np.int64, count=len(cut.ids))
+    return list(_plan(model, graph, gone))
+
+
+def _plan(model: nn.Module, graph: ChannelGraph, gone: Ids) -> Iterator[Slice]:
     for conv in (*graph.layers.values(), *graph.fixed):
         module = model.get_submodule(conv.module)
         makes, reads = (1, 0) if conv.kind == "trans" else (0, 1)
@@ -64,9 +75,7 @@ def _plan(model: nn.Module, graph: ChannelGraph, gone: Ids) -> Iterator[tuple[An
         yield from _slices(module, ("weight", "bias", "running_mean", "running_var"), 0, ids, gone)
 
 
-def _slices(
-    module: nn.Module, names: tuple[str, ...], axis: int, ids: Ids, gone: Ids
-) -> Iterator[tuple[nn.Module, str, int, Ids]]:
+def _slices(module: nn.Module, names: tuple[str, ...], axis: int, ids: Ids, gone: Ids) -> Iterator[Slice]:
     keep = np.flatnonzero(~np.isin(ids, gone))
     if len(keep) == len(ids):
         return

@@ -67,13 +67,7 @@ class Run:
             RunError: missing, damaged or of a newer format.
         """
         path = self.path / files.INFO
-        try:
-            values = json.loads(_read(path))
-        except ValueError:
-            raise RunError(f"{path} is damaged: it is not valid JSON") from None
-        if not isinstance(values, dict):
-            raise RunError(f"{path} is damaged: it holds no table")
-        return RunInfo.from_json(values, str(path))
+        return RunInfo.from_json(_read(path), str(path))
 
     @property
     def status(self) -> SeenStatus:
@@ -99,10 +93,7 @@ class Run:
         """
         path = self.path / files.PRUNINGS
         last = self.last_epoch
-        try:
-            records = [Pruning.from_json(json.loads(line)) for line in _whole_lines(path).decode().splitlines()]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} is damaged: {error}") from None
+        records = [Pruning.from_json(line, str(path)) for line in _whole_lines(path).splitlines()]
         return [record for record in records if record.epoch <= last]
 
     @property
@@ -164,7 +155,15 @@ class Run:
     def evaluation(self) -> dict[str, Any] | None:
         """The result of `sauron-train evaluate`, if it was run."""
         path = self.path / files.EVALUATION
-        return json.loads(_read(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(_read(path))
+        except ValueError:
+            raise RunError(f"{path} is damaged: it is not valid JSON") from None
+        if not isinstance(values, dict):
+            raise RunError(f"{path} is damaged: it holds no table")
+        return values
 
     def _committed(self, table: pd.DataFrame) -> pd.DataFrame:
         return table[table["epoch"] <= self.last_epoch].reset_index(drop=True)
@@ -240,8 +239,12 @@ def _walk(folder: Path) -> Iterator[Run]:
     if (folder / files.INFO).is_file():
         yield Run(folder)
         return
-    with os.scandir(folder) as entries:
-        inner = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    except OSError:
+        # Not ours to read, or gone since its parent was listed: the runs beside it are shown all the same.
+        return
     for child in inner:
         yield from _walk(child)
 

@@ -6,6 +6,7 @@ first cut, so that a number means the same filter in every epoch.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from sauron_train.errors import RunError
 
@@ -67,26 +69,17 @@ class RunInfo:
     format_version: int = FORMAT_VERSION
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], source: str) -> RunInfo:
-        """Read the parsed `run.json`; `source` is named in errors.
+    def from_json(cls, text: bytes, source: str) -> RunInfo:
+        """Read the content of `run.json`; `source` is named in errors.
 
         Raises:
-            RunError: a newer format, or a field that is missing.
+            RunError: not JSON, a newer format, a field that is missing or of another type.
         """
-        version = values.get("format_version")
-        if not isinstance(version, int):
-            raise RunError(f"{source} has no format_version, so it is not the record of a Sauron run")
-        if version > FORMAT_VERSION:
-            raise RunError(
-                f"{source} has format version {version}, this Sauron reads up to {FORMAT_VERSION}; install a newer one"
-            )
-        known = {f.name for f in fields(cls)}
+        _check_version(text, source)
         try:
-            plain = {key: _frozen(value) for key, value in values.items() if key in known}
-            plain["layers"] = tuple(LayerInfo(**layer) for layer in values["layers"])
-            return cls(**plain)
-        except (KeyError, TypeError) as error:
-            raise RunError(f"{source} is incomplete or damaged ({error})") from None
+            return TypeAdapter(cls).validate_json(text, strict=True)
+        except ValidationError as error:
+            raise RunError(f"{source} is incomplete or damaged ({_first(error)})") from None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dump`."""
@@ -181,9 +174,16 @@ class Pruning:
     removed: tuple[RemovedFilter, ...]
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Pruning:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**{**values, "removed": tuple(RemovedFilter(**gone) for gone in values["removed"])})
+    def from_json(cls, line: bytes, source: str) -> Pruning:
+        """Read one line of `prunings.jsonl`; `source` is named in errors.
+
+        Raises:
+            RunError: not a record.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(line, strict=True)
+        except ValidationError as error:
+            raise RunError(f"{source} is damaged ({_first(error)})") from None
 
 
 @dataclass(frozen=True)
@@ -246,5 +246,24 @@ def empty_delta_prune(filters: int) -> Array:
     return np.full(filters, np.nan, dtype=np.float32)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _check_version(text: bytes, source: str) -> None:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise RunError(f"{source} is damaged: it is not valid JSON") from None
+    if not isinstance(values, dict):
+        raise RunError(f"{source} is damaged: it holds no table")
+    version = values.get("format_version")
+    if not isinstance(version, int):
+        raise RunError(f"{source} has no format_version, so it is not the record of a Sauron run")
+    if version > FORMAT_VERSION:
+        raise RunError(
+            f"{source} has format version {version}, this Sauron reads up to {FORMAT_VERSION}; install a newer one"
+        )
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{where}: {message}" if where else message

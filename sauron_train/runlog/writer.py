@@ -93,6 +93,10 @@ class RunWriter:
         path = self.path / files.epoch_folder(epoch) / files.PREDICTION
         files.write_tensors(path, {"labels": np.asarray(labels, dtype=np.uint8)}, {"epoch": epoch})
 
+    def drop_checkpoint(self, epoch: int) -> None:
+        """Remove the weights of an epoch, if they are there."""
+        (self.path / files.checkpoint_file(epoch)).unlink(missing_ok=True)
+
     def commit_epoch(self, row: EpochRow, layers: Sequence[LayerRow], prunings: Sequence[Pruning]) -> None:
         """Make the epoch part of the run; everything else of this epoch must have been written before."""
         files.append(

@@ -137,6 +137,31 @@ def test_predict_and_evaluate(trained: Path, phantom: Path, tmp_path: Path) -> N
     assert len(result["cases"]) == len(Run(trained).info.validation_cases)
 
 
+def test_another_data_set_is_not_scored(trained: Path, tmp_path: Path) -> None:
+    other = make_phantom(tmp_path / "other", dim=2, cases=5, seed=2)
+    done = sauron("evaluate", trained, "--data", other)
+    assert done.returncode == 2
+    assert "is not the data set that run first was trained on" in done.stderr
+
+
+def test_a_run_that_is_terminated_says_so_and_keeps_its_latest_network(phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    program = [sys.executable, "-c", "from sauron_train.cli import main; main()", "run", "--recipe", "phantom2d"]
+    more = ["--data", str(phantom), "--out", str(out), *SMALL, "--set=epochs=1000", "--set=probe.every=500"]
+    with subprocess.Popen([*program, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(line.split()[:1] == ["3"] for line in lines), "the third epoch is announced"
+        process.terminate()
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert "stopped; the epochs that were finished are whole in" in rest
+    run = Run(out)
+    assert run.status == "stopped"
+    assert run.last_epoch >= 3
+    assert max(run.checkpoints()) == run.last_epoch
+
+
 def broken(phantom: Path, folder: Path, how: str) -> Path:
     data = folder / "data"
     shutil.copytree(phantom, data)
@@ -180,7 +205,7 @@ def test_other_bad_input(phantom: Path, trained: Path, tmp_path: Path) -> None:
     cases = [
         (["run", "--recipe", "phantom2", "--data", phantom, "--out", tmp_path / "o"], "did you mean 'phantom2d'"),
         (["run", "--recipe", "phantom2d", "--data", phantom, "--out", trained], "exists already"),
-        (["run", "--recipe", "phantom2d", "--data", tmp_path / "no", "--out", tmp_path / "o"], "no"),
+        (["run", "--recipe", "phantom2d", "--data", tmp_path / "no", "--out", tmp_path / "o"], "there is no folder"),
         (["predict", tmp_path, phantom, "--out", tmp_path / "o"], "not a run folder"),
         (["predict", trained, tmp_path / "none", "--out", tmp_path / "o"], "is not there"),
         (["predict", trained, phantom, "--out", tmp_path / "o", "--epoch", "2"], "no checkpoint of epoch 2"),

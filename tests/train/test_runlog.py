@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +200,9 @@ def test_runs_are_found_however_deep(writer: RunWriter, tmp_path: Path) -> None:
         (files.INFO, json.dumps({"format_version": 99}), "install a newer one"),
         (files.INFO, json.dumps({"format_version": 1, "layers": []}), "incomplete or damaged"),
         (files.INFO, json.dumps({"status": "x"}), "no format_version"),
+        (files.INFO, json.dumps({**asdict(INFO), "status": "<img>"}), "damaged .status: "),
+        (files.INFO, json.dumps({**asdict(INFO), "epochs_planned": "<img>"}), "damaged .epochs_planned: "),
+        (files.PRUNINGS, json.dumps({**asdict(PRUNING), "reference": "<img>"}) + "\n", "damaged .reference: "),
         (files.EPOCHS, "", "no header"),
         (files.PRUNINGS, "nonsense\n", "damaged"),
         (files.CONFIG, "a: [", "not valid YAML"),
