@@ -28,13 +28,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet $(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'
 	@touch $@
 
-demo: setup ## Train on a phantom, prune, compare with the baseline, open the dashboard (SERVE=0 stops before)
-	@rm -rf $(DEMO)/phantom $(DEMO)/runs/sauron $(DEMO)/runs/baseline
+demo: setup ## Train on a phantom, prune on the way, open the dashboard (SERVE=0 stops before)
+	@rm -rf $(DEMO)/phantom $(DEMO)/runs/sauron
 	$(BIN)/sauron-train phantom $(DEMO)/phantom
 	$(BIN)/sauron-train run --recipe phantom2d --data $(DEMO)/phantom --out $(DEMO)/runs/sauron
-	$(BIN)/sauron-train run --recipe phantom2d --data $(DEMO)/phantom --out $(DEMO)/runs/baseline \
-		--set prune.enabled=false --set loss.lambda=0
-	$(BIN)/sauron-train compare $(DEMO)/runs/baseline $(DEMO)/runs/sauron
 ifneq ($(SERVE),0)
 	$(BIN)/sauron-viz serve $(DEMO)/runs --port $(PORT)
 endif

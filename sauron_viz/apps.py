@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import pandas as pd
 
+from sauron_train.errors import SauronError
 from sauron_viz.figures import cost_lines
 from sauron_viz.runs import Library
 from sauron_viz.visit import wait_for_visitor
-from sauron_viz.widgets.base import box, style_widget, text
+from sauron_viz.widgets.base import box, esc, style_widget, text
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
 from sauron_viz.widgets.controls import Tabs
 from sauron_viz.widgets.feature_maps import FeatureMapsPanel
@@ -130,8 +132,13 @@ class RunsTable(ipywidgets.Box):
         wait_for_visitor()
         for name in ("sauron", "sauron-stack"):
             self.add_class(name)
-        self.table = runs_table(Library(runs))
-        self.children = (style_widget(), text(as_html(self.table), "sauron-card"))
+        try:
+            self.table = runs_table(Library(runs))
+            shown = as_html(self.table)
+        except SauronError as error:
+            self.table = pd.DataFrame()
+            shown = f'<p class="sauron-empty">{esc(error)}</p>'
+        self.children = (style_widget(), text(shown, "sauron-card"))
 
 
 class Costs(ipywidgets.Box):
@@ -145,7 +152,10 @@ class Costs(ipywidgets.Box):
         library = Library(runs)
         plotly = PlotlyLib()
         chart = PlotlyChart(library=plotly, title="What is left of the network", empty="There is no run to draw yet.")
-        if library.names():
-            view = library.open(run or library.first())
-            chart.draw(cost_lines(view.epochs, view.info), f"Run {view.title}; for one patch and one forward pass.")
+        try:
+            if library.names():
+                view = library.open(run or library.first())
+                chart.draw(cost_lines(view.epochs, view.info), f"Run {view.title}; for one patch and one forward pass.")
+        except SauronError as error:
+            chart.empty = str(error)
         self.children = (style_widget(), chart)

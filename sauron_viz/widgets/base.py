@@ -43,11 +43,16 @@ def box(*children: Any, css: str = "", layout: str = "") -> ipywidgets.Box:
 
 
 def text(markup: str, css: str = "") -> ipywidgets.HTML:
-    """HTML that a view wrote itself; anything that came from a run must have been escaped."""
+    """HTML that a view wrote itself; every value that is put into it goes through `esc`."""
     made = ipywidgets.HTML(markup)
     for name in css.split():
         made.add_class(name)
     return made
+
+
+def esc(value: object) -> str:
+    """Any value as text that is safe in markup: what a run folder says may be anything, whatever type it should have."""
+    return html.escape(str(value))
 
 
 def show(widget: Any, yes: bool) -> None:
@@ -89,7 +94,7 @@ class Notice(ipywidgets.HTML):
         else:
             self._said.pop(source, None)
         lines = dict.fromkeys(self._said.values())
-        self.value = "".join(f'<p class="sauron-alert" role="alert">{html.escape(line)}</p>' for line in lines)
+        self.value = "".join(f'<p class="sauron-alert" role="alert">{esc(line)}</p>' for line in lines)
 
     def guard(self, function: Callable[..., Any]) -> Callable[..., None]:
         """Wrap a callback: exceptions in callbacks are swallowed by the kernel, so they must become words here."""

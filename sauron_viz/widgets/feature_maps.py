@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any, ClassVar
 
 import ipywidgets
@@ -13,7 +12,7 @@ from sauron_train.runlog.schema import Array
 from sauron_viz.frames import Frame, slice_position, take_slice, to_bytes
 from sauron_viz.runs import RunView
 from sauron_viz.theme import class_colours, palette
-from sauron_viz.widgets.base import box, show, text
+from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Choice, Select, Slider
 from sauron_viz.widgets.grid import FeatureGrid, ImageView
 from sauron_viz.widgets.panel import Panel
@@ -72,7 +71,7 @@ class FeatureMapsPanel(Panel):
             show(widget, bool(epochs))
         show(self.empty, not epochs)
         if view is None or not epochs:
-            self.empty.value = f'<p class="sauron-empty">{html.escape(self._why_empty())}</p>'
+            self.empty.value = f'<p class="sauron-empty">{esc(self._why_empty())}</p>'
             self.grid.base = ""
             return
         self._busy = True
@@ -219,7 +218,7 @@ class FeatureMapsPanel(Panel):
         frame = self._supply(self.epoch.value)
         row = None if isinstance(frame, str) else frame.index(number)
         if isinstance(frame, str) or row is None:
-            self.detail.value = f'<p class="sauron-note">{html.escape(self._where_it_went(number))}</p>'
+            self.detail.value = f'<p class="sauron-note">{esc(self._where_it_went(number))}</p>'
             return
         show(self.pair, True)
         other = int(frame.nearest[row])
@@ -251,7 +250,7 @@ def _numbers(frame: Frame, row: int) -> str:
         items.append(("δ to the nearest", f"{frame.nearest_distance[row]:.3f}"))
     if np.isfinite(frame.delta_prune[row]):
         items.append(("δ_prune", f"{frame.delta_prune[row]:.3f}"))
-    cells = "".join(f"<tr><td>{name}</td><td class='num'>{value}</td></tr>" for name, value in items)
+    cells = "".join(f"<tr><td>{esc(name)}</td><td class='num'>{esc(value)}</td></tr>" for name, value in items)
     return f'<table class="sauron-table"><tbody>{cells}</tbody></table>'
 
 
@@ -264,7 +263,7 @@ def _legend(view: RunView, predicted: bool) -> str:
     labels = view.info.labels
     colours = class_colours(list(labels.values()))
     items = [
-        f'<span><i style="--swatch:{colours[str(value)]}"></i>{html.escape(name)}</span>'
+        f'<span><i style="--swatch:{esc(colours[str(value)])}"></i>{esc(name)}</span>'
         for name, value in labels.items()
         if value
     ]

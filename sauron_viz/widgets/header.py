@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from typing import ClassVar
 
 import numpy as np
 
 from sauron_viz.runs import RunView
-from sauron_viz.widgets.base import box, show, text
+from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Select
 from sauron_viz.widgets.panel import Panel
 
@@ -45,7 +44,7 @@ class Header(Panel):
 
     def name(self, title: str) -> None:
         """Give the page its heading."""
-        self.title.value = f"<h1>{html.escape(title)}</h1>"
+        self.title.value = f"<h1>{esc(title)}</h1>"
 
     def update(self) -> None:
         """Show the open run as it stands."""
@@ -58,7 +57,8 @@ class Header(Panel):
         show(self.bar, bool(state.runs))
         status = view.status if view else ("damaged" if state.run else "")
         word = _WORDS.get(status, status)
-        self.status.value = f'<span class="sauron-status {status}" data-status="{status}">{word}</span>' if word else ""
+        shown = f'<span class="sauron-status {esc(status)}" data-status="{esc(status)}">{esc(word)}</span>'
+        self.status.value = shown if word else ""
         self.numbers.value = _numbers(view) if view else ""
         self.problem.value = self._problem(view)
 
@@ -76,9 +76,9 @@ class Header(Panel):
         if not state.runs:
             return _no_runs(state.problem, str(self.viewer.library.root))
         if state.problem:
-            return f'<p class="sauron-alert" data-problem="yes">{html.escape(state.problem)}</p>'
+            return f'<p class="sauron-alert" data-problem="yes">{esc(state.problem)}</p>'
         if view is not None and view.status == "failed" and view.info.message:
-            return f'<p class="sauron-alert">Training failed: {html.escape(view.info.message)}</p>'
+            return f'<p class="sauron-alert">Training failed: {esc(view.info.message)}</p>'
         if view is not None and view.status == "lost":
             return (
                 '<p class="sauron-alert">The process that trained this run is gone. '
@@ -89,34 +89,34 @@ class Header(Panel):
 
 def _no_runs(problem: str, root: str) -> str:
     train = f"sauron-train run --recipe phantom2d --data data/phantom --out {root}/first"
-    command = html.escape(f"sauron-train phantom data/phantom && {train}")
+    command = esc(f"sauron-train phantom data/phantom && {train}")
     return (
         '<div class="sauron-card sauron-empty" data-problem="yes"><h2>No runs to show</h2>'
-        f"<p>{html.escape(problem)}</p><p>Train one with <code>{command}</code></p>"
+        f"<p>{esc(problem)}</p><p>Train one with <code>{command}</code></p>"
         "<p>It appears here by itself, and is followed while it trains.</p></div>"
     )
 
 
 def _numbers(view: RunView) -> str:
     info, epochs = view.info, view.epochs
-    cells = [("Data set", f"{html.escape(info.dataset)} <small>{view.config.network.dim}D</small>")]
+    cells = [("Data set", f"{esc(info.dataset)} <small>{esc(view.config.network.dim)}D</small>")]
     done = int(epochs["epoch"].iloc[-1]) if len(epochs) else 0
-    cells.append(("Epoch", f"{done} <small>of {info.epochs_planned}</small>"))
+    cells.append(("Epoch", f"{done} <small>of {esc(info.epochs_planned)}</small>"))
     if done:
         last = epochs.iloc[-1]
         start = sum(layer.filters for layer in info.layers)
         dice = last["val_dice"]
         cells += [
             ("Dice", "–" if np.isnan(dice) else f"{dice:.3f}"),
-            ("Filters left", f"{int(last['filters'])} <small>of {start}</small>"),
+            ("Filters left", f"{int(last['filters'])} <small>of {esc(start)}</small>"),
             ("Parameters left", _percent(last["parameters"], info.parameters)),
             ("FLOPs left", _percent(last["flops"], info.flops)),
         ]
     loss = view.config.loss
-    mode = "off" if loss.normalization == "off" else f"{loss.normalization} <small>λ = {loss.lambda_:g}</small>"
+    mode = "off" if loss.normalization == "off" else f"{esc(loss.normalization)} <small>λ = {loss.lambda_:g}</small>"
     cells.append(("δ_opt", mode))
-    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
-    return f'<dl class="sauron-numbers" data-epoch="{done}">{items}</dl>'
+    items = "".join(f"<div><dt>{esc(name)}</dt><dd>{value}</dd></div>" for name, value in cells)
+    return f'<dl class="sauron-numbers" data-epoch="{esc(done)}">{items}</dl>'
 
 
 def _percent(now: float, whole: float) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
-
 import pandas as pd
 
 from sauron_train.errors import SauronError
 from sauron_viz.runs import Library
+from sauron_viz.widgets.base import esc
 
 
 def runs_table(library: Library) -> pd.DataFrame:
@@ -38,9 +37,9 @@ def as_html(table: pd.DataFrame) -> str:
     """The table in the style of the views."""
     if table.empty:
         return '<p class="sauron-empty">There are no runs in this folder yet.</p>'
-    head = "".join(f'<th scope="col">{html.escape(str(column))}</th>' for column in table.columns)
+    head = "".join(f'<th scope="col">{esc(column)}</th>' for column in table.columns)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{'–' if pd.isna(value) else html.escape(str(value))}</td>" for value in row) + "</tr>"
+        "<tr>" + "".join(f"<td>{'–' if pd.isna(value) else esc(value)}</td>" for value in row) + "</tr>"
         for row in table.itertuples(index=False)
     )
     inner = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from sauron_train.runlog import Pruning
 from sauron_viz.figures import cost_lines, dice_lines, filter_bars, loss_lines, share_map
 from sauron_viz.runs import share_left
-from sauron_viz.widgets.base import box, show, text
+from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.chart import PlotlyChart
 from sauron_viz.widgets.panel import Panel
 
@@ -88,7 +87,7 @@ def cuts_table(cuts: Sequence[Pruning], run: str) -> str:
     data = base64.b64encode(_csv(cuts).encode()).decode()
     return f"""<header class="sauron-row"><div><h3>Cuts</h3><p class="sauron-note">{len(cuts)} cuts removed {removed}
 filters.{some} In brackets: the survivor that says most nearly the same, and its distance.</p></div>
-<a class="sauron-note" download="{html.escape(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></header>
+<a class="sauron-note" download="{esc(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></header>
 <div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
 <th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
 <th scope="col" class="num">τ</th><th scope="col" class="rest">Removed (nearest, δ)</th></tr></thead>
@@ -96,11 +95,11 @@ filters.{some} In brackets: the survivor that says most nearly the same, and its
 
 
 def _row(cut: Pruning) -> str:
-    shown = ", ".join(f"{gone.filter} ({gone.nearest}, {gone.distance:.3f})" for gone in cut.removed[:12])
+    shown = ", ".join(f"{esc(gone.filter)} ({esc(gone.nearest)}, {gone.distance:.3f})" for gone in cut.removed[:12])
     more = f" and {len(cut.removed) - 12} more" if len(cut.removed) > 12 else ""
     return (
-        f'<tr><td class="num">{cut.epoch}</td><td>{html.escape(cut.layer)}</td>'
-        f'<td class="num">{cut.filters_before} → {cut.filters_after}</td>'
+        f'<tr><td class="num">{esc(cut.epoch)}</td><td>{esc(cut.layer)}</td>'
+        f'<td class="num">{esc(cut.filters_before)} → {esc(cut.filters_after)}</td>'
         f'<td class="num">{cut.threshold:.3f}</td><td class="rest">{shown}{more}</td></tr>'
     )
 

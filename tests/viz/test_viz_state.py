@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ipywidgets
 import pytest
 from sample import SampleRun, Spec, write_run
 
 from sauron_train.errors import RunError
 from sauron_viz.apps import Costs, Dashboard, FeatureMaps, PruningProgress, RunsTable
+from sauron_viz.runs import Library
 from sauron_viz.widgets.base import Notice
+from sauron_viz.widgets.pruning import cuts_table
 from sauron_viz.widgets.viewer import Viewer
 
 
@@ -210,9 +215,51 @@ def test_names_from_a_run_are_escaped(tmp_path: Path) -> None:
     assert "<img" not in RunsTable(tmp_path).children[1].value
 
 
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def markup(widget: Any) -> list[str]:
+    """Everything below a widget that the page takes for HTML."""
+    own = [widget.value] if isinstance(widget, ipywidgets.HTML) else []
+    return own + [text for child in getattr(widget, "children", ()) for text in markup(child)]
+
+
+@pytest.mark.parametrize("field", ["status", "created", "message", "dataset", "epochs_planned", "labels", "format"])
+def test_no_field_of_a_run_reaches_the_page_as_markup(tmp_path: Path, field: str) -> None:
+    path = write_run(tmp_path / "evil", Spec(epochs=3)) / "run.json"
+    values = json.loads(path.read_text())
+    values[field] = {EVIL: 1} if field == "labels" else EVIL
+    path.write_text(json.dumps(values))
+    app = Dashboard(tmp_path)
+    for tab in ("trends", "pruning"):
+        app.state.tab = tab
+    for shown in (app, RunsTable(tmp_path), Costs(tmp_path)):
+        assert not [text for text in markup(shown) if "<img" in text]
+
+
+@pytest.mark.parametrize("field", ["epoch", "layer", "filters_before", "filters_after", "filter", "nearest"])
+def test_no_field_of_a_cut_reaches_the_page_as_markup(runs: Path, field: str) -> None:
+    cut = Library(runs).open("rats").prunings[0]
+    evil: Any = EVIL
+    if field in ("filter", "nearest"):
+        cut = replace(cut, removed=(replace(cut.removed[0], **{field: evil}),))
+    else:
+        cut = replace(cut, **{field: evil})
+    assert "<img" not in cuts_table([cut], EVIL)
+    assert "&lt;img" in cuts_table([cut], "rats")
+
+
 def test_costs_of_the_newest_run(runs: Path, tmp_path: Path) -> None:
     assert "FLOPs" in Costs(runs, "rats").children[1].figure
     assert Costs(tmp_path).children[1].figure == ""
+
+
+def test_the_quickstart_says_what_is_missing_or_damaged(runs: Path, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert "is not a folder" in RunsTable(nowhere).children[1].value
+    assert "is not a folder" in Costs(nowhere).children[1].empty
+    assert "not valid JSON" in Costs(runs, "damaged").children[1].empty
+    assert "damaged" in RunsTable(runs).children[1].value
 
 
 def test_tables_are_read_at_the_newest_epoch_while_the_newest_maps_are_shown(tmp_path: Path) -> None:
