@@ -51,7 +51,7 @@ def text(markup: str, css: str = "") -> ipywidgets.HTML:
 
 
 def esc(value: object) -> str:
-    """Any value as text that is safe in markup: what a run folder says may be anything, whatever type it should have."""
+    """Any value as text that is safe in markup: a run folder may say anything, whatever type it should have."""
     return html.escape(str(value))
 
 
