@@ -8,6 +8,7 @@ sum makes the channels it adds one. What a cut has to touch can then be read off
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -173,6 +174,7 @@ class _Reader:
     def __init__(self, traced: fx.GraphModule) -> None:
         self.modules = dict(traced.named_modules())
         self.nodes = list(traced.graph.nodes)
+        self.calls = Counter(str(node.target) for node in self.nodes if node.op == "call_module")
         self.parent: list[int] = []
         self.number: list[int] = []
         self.frozen: set[int] = set()
@@ -205,10 +207,11 @@ class _Reader:
             if isinstance(module, _CONVS + _TRANSPOSED) and module.groups == 1:
                 return self._convolve(node, module)
             source = self._source(node)
-            if source is not None and isinstance(module, _NORMS):
+            once = self.calls[str(node.target)] == 1
+            if source is not None and isinstance(module, _NORMS) and once:
                 self.norms[str(node.target)] = source
                 return source
-            if source is not None and isinstance(module, _POINTWISE_MODULES + _SPATIAL_MODULES):
+            if source is not None and _passes_channels(module):
                 return source
         elif node.op in ("call_function", "call_method"):
             ids = self._call(node)
@@ -259,6 +262,8 @@ class _Reader:
                 break
             if not isinstance(self.modules[str(follower.target)], _NORMS + _POINTWISE_MODULES):
                 break
+            if self.calls[str(follower.target)] > 1:  # an activation that serves several layers hears them all
+                break
             tap = follower
         return str(tap.target)
 
@@ -288,6 +293,12 @@ class _Reader:
     def _join(self, a: int, b: int) -> None:
         first, second = sorted((self._root(a), self._root(b)))
         self.parent[second] = first
+
+
+def _passes_channels(module: nn.Module) -> bool:
+    if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+        return False  # it has a weight per channel
+    return isinstance(module, _POINTWISE_MODULES + _SPATIAL_MODULES)
 
 
 def _shape(node: fx.Node) -> torch.Size | None:

@@ -15,6 +15,7 @@ from sauron_train.errors import PruningError
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.graph import ChannelGraph, Cut, trace
 from sauron_train.pruning.surgery import cut_network
+from sauron_train.pruning.taps import listen
 
 OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=1e-2),
@@ -151,6 +152,26 @@ def test_sums_are_cut_as_one() -> None:
     twin = masked(model, graph, cut)
     cut_network(model, graph, cut)
     torch.testing.assert_close(model(x), twin(x))
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 5, 1)
+        self.head = nn.Conv2d(5, 2, 1)
+        self.act, self.slopes = nn.ReLU(), nn.PReLU(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.slopes(self.c(self.act(self.b(self.act(self.a(x)))))))
+
+
+def test_a_shared_activation_is_no_tap_and_weights_per_channel_stay() -> None:
+    model, x = Shared(), torch.randn(1, 1, 8, 8)
+    graph = trace(model, x)
+    assert {name: layer.tap for name, layer in graph.layers.items()} == {"a": "a", "b": "b"}
+    with listen(model, graph) as maps:
+        model(x)
+    assert {name: m.shape[1] for name, m in maps.items()} == {"a": 4, "b": 6}
 
 
 def test_what_is_not_understood_stays_whole() -> None:
