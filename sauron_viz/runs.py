@@ -103,6 +103,7 @@ class RunView:
         self.run = run
         self.name = name
         self._cache = cache
+        self.created = self._created()
         self._tables: dict[str, Any] = {}
         self._signature = self._look()
 
@@ -118,6 +119,11 @@ class RunView:
             return False
         self._signature, self._tables = now, {}
         return True
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the folder holds another run by now, or none; this view is of no use then."""
+        return self._created() != self.created
 
     @property
     def info(self) -> RunInfo:
@@ -200,13 +206,20 @@ class RunView:
         return self._kept(("frame", epoch, layer, image, axis, position), make, lambda frame: frame.nbytes)
 
     def _kept(self, key: tuple[Hashable, ...], make: Callable[[], T], size: Callable[[T], int]) -> T:
-        return self._cache.get((str(self.run.path), *key), make, size)
+        # A run may be trained again under the same name: its arrays are not those of the first.
+        return self._cache.get((str(self.run.path), self.created, *key), make, size)
 
     def _table(self, key: str, make: Callable[[], T]) -> T:
         if key not in self._tables:
             self._tables[key] = make()
         value: T = self._tables[key]
         return value
+
+    def _created(self) -> str:
+        try:
+            return str(self.run.info.created)
+        except SauronError:
+            return ""
 
     def _look(self) -> tuple[Any, ...]:
         stats = []

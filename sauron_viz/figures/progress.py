@@ -31,11 +31,14 @@ def cost_lines(epochs: pd.DataFrame, info: RunInfo, epoch: int | None = None) ->
 
 
 def loss_lines(epochs: pd.DataFrame, epoch: int | None = None) -> go.Figure:
-    """Segmentation loss of training and validation; the validation loss also as it was before the cut."""
+    """Segmentation loss of training and validation; the validation loss also as it was before the cut.
+
+    The two are not the same quantity: training sums over the heads of all resolutions, validation has the full one.
+    """
     figure = blank(320, "epoch", "segmentation loss")
     x = list(epochs["epoch"])
-    _line(figure, x, numbers(epochs["train_segmentation_loss"]), "training", TRAIN, "solid", "%{y:.3f}")
-    _line(figure, x, numbers(epochs["val_loss"]), "validation", VALIDATION, "solid", "%{y:.3f}")
+    _line(figure, x, numbers(epochs["train_segmentation_loss"]), "training (all heads)", TRAIN, "solid", "%{y:.3f}")
+    _line(figure, x, numbers(epochs["val_loss"]), "validation (full resolution)", VALIDATION, "solid", "%{y:.3f}")
     _before_cut(figure, epochs, "val_loss_before_cut", "%{y:.3f}")
     figure.update_yaxes(rangemode="tozero")
     span_epochs(figure, epochs["epoch"])

@@ -51,9 +51,10 @@ class FeatureMapsPanel(Panel):
         self.controls = box(choices, box(self.epoch, self.slice, css="sauron-row"), css="sauron-toolbar")
         self.empty = text("", "sauron-card")
         self.children = (self.controls, self.empty, self.main)
-        # The browser itself moves the grid with the slider; the kernel follows for everything else.
-        ipywidgets.jslink((self.epoch, "value"), (self.grid, "epoch"))
-        ipywidgets.jslink((self.scale, "value"), (self.grid, "scale"))
+        # The browser itself moves the grid with the slider. One way only: an epoch that comes late from the kernel
+        # would otherwise pull back a slider that is being dragged.
+        ipywidgets.jsdlink((self.epoch, "value"), (self.grid, "epoch"))
+        ipywidgets.jsdlink((self.scale, "value"), (self.grid, "scale"))
         self.epoch.observe(guard(lambda change: self._set("epoch", change.new)), "value")
         self.layer.observe(guard(lambda change: self._set("layer", change.new)), "value")
         self.image.observe(guard(lambda change: self._set("image", int(change.new or 0))), "value")
@@ -102,7 +103,12 @@ class FeatureMapsPanel(Panel):
         state = self.viewer.state
         with self.epoch.hold_sync():
             self.epoch.options = epochs
-            self.epoch.value = state.epoch if state.epoch in epochs else epochs[-1]
+            wanted = state.epoch if state.epoch in epochs else epochs[-1]
+            moved = wanted != self.epoch.value
+            self.epoch.value = wanted
+        if moved:
+            # Only then: where the reader moved the slider, the browser has moved the grid, and is ahead of the kernel.
+            self.grid.epoch = wanted
         stored = set(view.run.map_layers(self.epoch.value))
         left = _filters_left(view, self.epoch.value)
         options = [
@@ -159,8 +165,7 @@ class FeatureMapsPanel(Panel):
             self.grid.epochs = epochs
             self.grid.aspect = self._aspect(view)
             self.grid.label = f"Maps of {state.layer}"
-            self.grid.base = f"{state.run}|{state.layer}|{state.image}|{cut}"
-            self.grid.epoch = self.epoch.value
+            self.grid.base = f"{state.run}|{view.created}|{state.layer}|{state.image}|{cut}"
             self.grid.filter = state.filter
 
     def _aspect(self, view: RunView) -> float:

@@ -16,9 +16,9 @@ from sauron_viz.widgets.base import log_file, logger, script
 class FeatureGrid(anywidget.AnyWidget):
     """All maps of a layer. The browser asks for the epochs it lacks, keeps them, and fetches the others ahead.
 
-    `base` names what is shown apart from the epoch (run, layer, image, slice); "" shows `note` instead. `filter` is the
-    original number of the selected map, -1 for none. `size` is the side of a map in CSS pixels, 0 = so that all fit;
-    `aspect` the height of a voxel over its width.
+    `base` names what is shown apart from the epoch (run, when it began, layer, image, slice); "" shows `note`
+    instead. `filter` is the original number of the selected map, -1 for none. `size` is the side of a map in CSS
+    pixels, 0 = so that all fit; `aspect` the height of a voxel over its width.
     """
 
     _esm = script("grid.js")

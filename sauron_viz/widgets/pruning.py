@@ -18,6 +18,11 @@ from sauron_viz.widgets.panel import Panel
 _ROWS = 150
 _OFF = "Pruning is switched off in this run (prune.enabled is false), so every layer keeps all its filters."
 
+_LOSS = (
+    "Cross-entropy plus soft Dice, without the term for redundancy; "
+    "training: summed over all heads; validation: full resolution."
+)
+
 
 class PruningPanel(Panel):
     """Cost, quality, filters per layer and the list of all cuts."""
@@ -61,7 +66,7 @@ class PruningPanel(Panel):
         seen = view.seen_epoch(state.epoch)
         self.cost.draw(cost_lines(epochs, view.info, seen), "For one patch and one forward pass.")
         self.dice.draw(dice_lines(epochs, seen), "Circles: the score just before filters were cut.")
-        self.loss.draw(loss_lines(epochs, seen), "Cross-entropy plus soft Dice, without the term for redundancy.")
+        self.loss.draw(loss_lines(epochs, seen), _LOSS)
         if pruned:
             self.share.draw(share_map(share_left(layers, view.info.layers), seen), "Input at the top, output below.")
             note = f"Coloured: after epoch {seen}. Grey: at the start."

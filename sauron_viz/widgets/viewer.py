@@ -50,6 +50,7 @@ class Viewer:
         self.session.add_class("sauron-session")
         self.view: RunView | None = None
         self._beats = 0
+        self._no_root = False
         self._library: PlotlyLib | None = None
         self.state.tab = wanted.get("tab", "")
         self.guard(self._find_runs)()
@@ -99,11 +100,14 @@ class Viewer:
         if self._beats % LOOK_FOR_RUNS_EVERY == 0:
             self._find_runs()
         if self.view is None:
-            if self.state.run:
+            if self.state.run and not self._no_root:
                 self.open(self.state.run)
             return
         before = self._last_epoch()
         if not self.view.refresh():
+            return
+        if self.view.replaced:
+            self.open(self.state.run)
             return
         # A reader who looks at the newest epoch goes on seeing the newest; one who has gone back is left there.
         epochs = self.view.map_epochs or [self.view.run.last_epoch]
@@ -120,8 +124,10 @@ class Viewer:
         try:
             self.state.runs = self.library.names()
         except RunError as error:
-            self.state.runs, self.state.problem = [], str(error)
+            self.state.runs, self.state.problem, self._no_root = [], str(error), True
             return
+        if self._no_root:
+            self.state.problem, self._no_root = "", False
         if not self.state.run and self.state.runs and self._beats:
             self.state.run = self.library.first()
         elif not self.state.runs and not self.state.problem:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_search import find_browser, without_browser
 from browsing import Served, clean_page
 from sample import Spec, write_run
 
-CHROMIUM = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), "")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -66,11 +67,18 @@ def serve() -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
-    if not CHROMIUM:
-        pytest.skip("NO BROWSER TESTS: Chromium is missing; install it with apt-get install chromium")
+    try:
+        playwright = importlib.import_module("playwright.sync_api")
+    except ImportError:
+        without_browser("playwright is missing; install it with pip install playwright")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        path = find_browser(driver.chromium.executable_path)
+        if not path:
+            without_browser(
+                "Chromium is missing; install it with apt-get install chromium or playwright install chromium, "
+                "or name it in SAURON_CHROMIUM"
+            )
+        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
 

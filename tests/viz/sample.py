@@ -49,6 +49,7 @@ class Spec:
     max_filters: int = 480
     dataset: str = "Rats"
     seed: int = 7
+    created: str = "2024-05-01T09:00:00+00:00"
 
 
 def unet_layers(spec: Spec) -> tuple[LayerInfo, ...]:
@@ -276,7 +277,7 @@ class SampleRun:
     def _info(self) -> RunInfo:
         return RunInfo(
             status="running",
-            created="2024-05-01T09:00:00+00:00",
+            created=self.spec.created,
             ended=None,
             message="",
             host=socket.gethostname(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsing import Served, clean_page
-from sample import SampleRun, Spec
+from sample import SampleRun, Spec, write_run
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +45,43 @@ def test_maps_are_drawn_and_follow_the_keyboard(page: Any, dashboard: Served) ->
     page.wait_for_selector(".sauron-grid[data-ready$='|8']")
     assert page.evaluate(PIXELS)[0] != before
     assert page.locator("h3", has_text="epoch 8").count() == 1
+
+
+def test_fast_steps_of_the_slider_are_all_taken_and_never_undone(
+    serve: Callable[..., Served], page: Any, tmp_path: Path
+) -> None:
+    SampleRun(tmp_path / "many", Spec(every=1, epochs=12)).run().writer.finish("finished")
+    open_run(page, serve(tmp_path), "run=many")
+    page.evaluate("""() => {
+      const box = document.querySelector('.sauron-slider[data-value="12"]');
+      window.steps = [];
+      const note = () => window.steps.push(Number(box.dataset.value));
+      new MutationObserver(note).observe(box, { attributeFilter: ['data-value'] });
+    }""")
+    slider = page.get_by_role("slider", name="Epoch")
+    slider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    # The address is written by the kernel, once it has caught up.
+    page.wait_for_function("location.search.includes('epoch=2')")
+    page.wait_for_selector(".sauron-grid[data-ready$='|2']")
+    page.get_by_label("Layer", exact=True).select_option("enc_conv_2")
+    page.wait_for_selector(".sauron-grid[data-ready*='|enc_conv_2|'][data-ready$='|2']")
+    steps = page.evaluate("window.steps")
+    assert steps[-1] == 2
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_a_run_trained_again_is_drawn_again(serve: Callable[..., Served], page: Any, tmp_path: Path) -> None:
+    run, again = tmp_path / "runs" / "demo", tmp_path / "again"
+    write_run(run, Spec(epochs=4))
+    write_run(again, Spec(epochs=4, seed=8, created="2024-05-01T09:30:00+00:00"))
+    open_run(page, serve(tmp_path / "runs"), "run=demo")
+    before = page.evaluate(PIXELS)[0]
+    shutil.rmtree(run)
+    again.rename(run)
+    page.wait_for_selector(".sauron-grid[data-ready*='T09:30:00'][data-ready$='|4']")
+    assert page.evaluate(PIXELS)[0] != before
 
 
 def test_a_click_and_the_arrow_keys_tell_a_maps_numbers(page: Any, dashboard: Served) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser_search import find_browser, without_browser
 from browsing import Served
 from nbclient import NotebookClient
 from typer.testing import CliRunner
@@ -80,6 +81,31 @@ def test_voila_listens_here_only_and_hands_out_no_files() -> None:
     assert values["Voila"]["port_retries"] == 0
     assert values["VoilaConfiguration"]["file_allowlist"] == ["$^"]
     assert values["MappingKernelManager"]["cull_connected"] is False
+
+
+def test_the_browser_is_the_named_one_then_the_systems_then_the_bundled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = tmp_path / "bundled"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("SAURON_CHROMIUM", raising=False)
+    assert find_browser(str(bundled)) == ""
+    bundled.touch()
+    assert find_browser(str(bundled)) == str(bundled)
+    system = tmp_path / "google-chrome"
+    system.touch(mode=0o755)
+    assert find_browser(str(bundled)) == str(system)
+    monkeypatch.setenv("SAURON_CHROMIUM", "/named")
+    assert find_browser(str(bundled)) == "/named"
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_missing_browser_is_a_failure_only_where_tests_run_for_everybody(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no browser here"):
+        without_browser("no browser here")
 
 
 @pytest.fixture

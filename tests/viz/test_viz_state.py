@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def test_opening_a_run_chooses_the_newest_maps_of_the_default_layer(app: Dashboa
     assert (app.state.layer, app.state.epoch, app.state.filter) == ("dec_conv_3", 12, -1)
     panel = app.panels["maps"]
     assert panel.epoch.options == [1, 4, 8, 12]
-    assert panel.grid.base.startswith("rats|dec_conv_3|0|")
+    assert panel.grid.base.startswith(f"rats|{Spec().created}|dec_conv_3|0|")
     assert panel.layer.options[0][2] == "Encoder"
 
 
@@ -154,6 +155,69 @@ def test_a_growing_run_is_followed_unless_the_reader_went_back(tmp_path: Path) -
     app.viewer.beat()
     assert app.state.epoch == 1
     assert app.panel.epoch.options == [1, 2, 3, 4]
+
+
+def test_a_run_that_was_trained_again_under_its_name_is_opened_again(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "demo", Spec(epochs=4))
+    app = FeatureMaps(tmp_path)
+    base, frame = app.panel.grid.base, ask(app, 4)[1][0]
+    again = tmp_path / "again"
+    write_run(again, Spec(epochs=4, seed=8, pruning=False, created="2024-05-01T09:30:00+00:00"))
+    shutil.rmtree(path)
+    app.viewer.beat()
+    assert app.viewer.view is None
+    assert app.state.problem
+    again.rename(path)
+    app.viewer.beat()
+    assert app.state.problem == ""
+    assert app.panel.grid.base != base
+    assert ask(app, 4)[1][0] != frame
+    assert not app.viewer.view.pruned
+
+
+def test_a_run_is_opened_again_even_where_no_beat_fell_between(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "demo", Spec(epochs=4))
+    app = FeatureMaps(tmp_path)
+    frame = ask(app, 4)[1][0]
+    shutil.rmtree(path)
+    write_run(path, Spec(epochs=4, seed=8, created="2024-05-01T09:30:00+00:00"))
+    app.viewer.beat()
+    assert "T09:30:00" in app.panel.grid.base
+    assert ask(app, 4)[1][0] != frame
+
+
+def test_a_folder_that_comes_back_is_shown_again(tmp_path: Path) -> None:
+    root, away = tmp_path / "runs", tmp_path / "away"
+    write_run(root / "one", Spec(epochs=1))
+    app = Dashboard(root)
+    root.rename(away)
+    for _ in range(5):
+        app.viewer.beat()
+    assert "is not a folder" in app.header.problem.value
+    away.rename(root)
+    for _ in range(5):
+        app.viewer.beat()
+    assert app.state.problem == app.header.problem.value == ""
+    assert app.body.layout.display is None
+
+
+def test_a_missing_folder_that_appears_empty_is_said_so(tmp_path: Path) -> None:
+    app = Dashboard(tmp_path / "later")
+    (tmp_path / "later").mkdir()
+    for _ in range(5):
+        app.viewer.beat()
+    assert "There are no runs in" in app.header.problem.value
+
+
+def test_the_kernel_moves_the_grid_only_where_it_moved_the_slider(app: Dashboard) -> None:
+    panel = app.panels["maps"]
+    panel.grid.epoch = 8  # The browser is there already, while its older message arrives here.
+    panel.epoch.value = 4
+    assert (app.state.epoch, panel.grid.epoch) == (4, 8)
+    app.state.version += 1
+    assert panel.grid.epoch == 8
+    app.state.epoch = 1
+    assert (panel.epoch.value, panel.grid.epoch) == (1, 1)
 
 
 def test_runs_appear_by_themselves(tmp_path: Path) -> None:
