@@ -95,3 +95,11 @@ def test_no_pickle_is_read() -> None:
             assert not re.search(r"\bpickle\.load", text), file
             for call in re.findall(r"torch\.load\([^)]*\)", text):
                 assert "weights_only=True" in call, file
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text())
+    for link in (link for link in links if "://" not in link):
+        assert (file.parent / link).exists(), link
