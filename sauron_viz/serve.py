@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from pathlib import Path
@@ -32,7 +33,8 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
 
     The check for a cross-site token is off because Voila's own message that a page was closed fails it, which leaves
     one kernel behind per visit; culling ends those whose page went without a word. Requests that name another host than
-    this one are refused: a foreign page could otherwise have its own name resolve to here, and read along.
+    this one are refused: a foreign page could otherwise have its own name resolve to here, and read along. Kernels
+    speak over sockets in a folder of the user's own instead of ports that everybody on the machine can reach.
     """
     return {
         "Voila": {
@@ -42,6 +44,8 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
             "open_browser": open_browser,
             # Voila would prefer the voila.json of the working directory to these settings, and run a voila.py there.
             "config_file_paths": [],
+            # A socket's name may have about 100 characters, and a temporary folder of macOS alone has half of them.
+            "connection_dir_root": "/tmp",
             "tornado_settings": {"disable_check_xsrf": True, "allow_remote_access": False},
             "log_level": "ERROR",
         },
@@ -54,6 +58,7 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
             "preheat_kernel": True,
             "default_pool_size": 1,
         },
+        "KernelManager": {"transport": "ipc"},
         "MappingKernelManager": {"cull_idle_timeout": 600, "cull_interval": 60, "cull_connected": False},
     }
 
@@ -107,4 +112,6 @@ def serve(runs: Path, view: str, port: int, open_browser: bool) -> None:
     os.environ[ENVIRONMENT] = str(runs.resolve())
     search = os.pathsep.join(filter(None, [str(_HERE / "templates"), os.environ.get("JUPYTER_PATH", "")]))
     os.environ["JUPYTER_PATH"] = search
+    # jupyter_server gives its ping times in milliseconds, tornado warns because it expects seconds; both then work.
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)
     application(notebook, port, open_browser).start()

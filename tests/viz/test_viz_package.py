@@ -81,6 +81,7 @@ def test_voila_listens_here_only_and_hands_out_no_files() -> None:
     assert values["Voila"]["port_retries"] == 0
     assert values["VoilaConfiguration"]["file_allowlist"] == ["$^"]
     assert values["MappingKernelManager"]["cull_connected"] is False
+    assert values["KernelManager"]["transport"] == "ipc"
 
 
 def test_the_browser_is_the_named_one_then_the_systems_then_the_bundled(
