@@ -26,6 +26,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		|| { echo "Sauron needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'
+# nnU-Net's networks, which the tests cut; what they depend on would replace torch.
+	$(BIN)/pip install --quiet --no-deps 'dynamic-network-architectures>=0.4,<0.5'
 	@touch $@
 
 demo: setup ## Train on a phantom, prune on the way, open the dashboard (SERVE=0 stops before)

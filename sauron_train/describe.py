@@ -13,7 +13,8 @@ from rich.text import Text
 from sauron_train.complexity import complexity
 from sauron_train.config import Config
 from sauron_train.models.unet import UNet, UNetSpec
-from sauron_train.pruning.graph import ChannelGraph, trace
+from sauron_train.pruning.channels import trace
+from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.runlog import Run
 
 _CLASSES = 2
@@ -35,7 +36,7 @@ def describe_network(config: Config) -> RenderableType:
         size = " x ".join(str(side // 2 ** (level - 1)) for side in config.data.patch)
         weights = sum(p.numel() for p in model.get_submodule(name).parameters())
         table.add_row(name, str(level), str(len(layer.outputs)), size, f"{weights:,}", ", ".join(readers[name]))
-    fixed = ", ".join(UNet.layer_name(conv.module) for conv in graph.fixed)
+    fixed = ", ".join(graph.fixed)
     foot = (
         f"\n{len(graph.layers)} layers with {sum(graph.widths().values()):,} filters can be pruned; "
         f"{fixed} make the output and stay whole.\n"
@@ -47,7 +48,7 @@ def describe_network(config: Config) -> RenderableType:
 
 
 def _readers(graph: ChannelGraph) -> dict[str, list[str]]:
-    convs = {UNet.layer_name(conv.module): conv for conv in (*graph.layers.values(), *graph.fixed)}
+    convs = graph.convolutions()
     return {
         name: [reader for reader, conv in convs.items() if set(conv.inputs.tolist()) & set(layer.outputs.tolist())]
         for name, layer in graph.layers.items()

@@ -25,3 +25,19 @@ class RunError(SauronError):
 
 class PruningError(SauronError):
     """A cut that must not be made; raised before anything has changed."""
+
+
+class UnknownLayerError(PruningError):
+    """A layer that the network does not have, or that must stay whole, such as one that makes its output."""
+
+
+class UnknownFilterError(PruningError):
+    """A filter that its layer does not have, or not any more."""
+
+
+class EmptyLayerError(PruningError):
+    """A cut that would leave a layer without filters."""
+
+
+class MismatchError(PruningError):
+    """A network or an optimizer whose tensors do not have the shapes that a cut needs."""

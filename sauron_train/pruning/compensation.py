@@ -85,7 +85,7 @@ def fold(model: nn.Module, graph: ChannelGraph, substitute: Iterable[Substitute]
     and, for transposed convolutions, on average over their kernel.
     """
     chosen = list(substitute)
-    for conv in (*graph.layers.values(), *graph.fixed):
+    for conv in graph.convolutions().values():
         places = {channel: place for place, channel in enumerate(conv.inputs.tolist())}
         here = [s for s in chosen if s.removed in places and s.survivor in places]
         if here:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sauron_train.config import LossConfig, PruneConfig
+from sauron_train.pruning.channels import trace
 from sauron_train.pruning.compensation import MapMoments, fold, substitutes
 from sauron_train.pruning.distances import delta_prune, mean_delta_opt
-from sauron_train.pruning.graph import ChannelGraph, Cut, trace
+from sauron_train.pruning.graph import ChannelGraph, Cut
 from sauron_train.pruning.policy import History, LayerDecision, LayerMeasure, LayerState, decide
 from sauron_train.pruning.surgery import cut_network, plan
 from sauron_train.pruning.taps import listen

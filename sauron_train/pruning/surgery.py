@@ -7,6 +7,7 @@ their order, wrappers, hooks) goes on holding the right ones, each exactly once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sauron_train.errors import PruningError
-from sauron_train.pruning.graph import ChannelGraph, Convolution, Cut, Ids
+from sauron_train.errors import MismatchError
+from sauron_train.pruning.graph import ChannelGraph, Cut, Follower, Ids
 
-Slice = tuple[Any, str, int, Ids]
-"""Module, name of its tensor, axis, and the places along it that stay."""
+
+@dataclass(frozen=True)
+class Slice:
+    """The places along an axis of a module's tensor that stay."""
+
+    module: nn.Module
+    name: str
+    axis: int
+    keep: Ids
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor as it is now."""
+        return getattr(self.module, self.name)  # type: ignore[no-any-return]
 
 
 def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizer | None = None) -> ChannelGraph:
@@ -37,45 +50,47 @@ def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Opti
         The graph of the smaller network.
 
     Raises:
-        PruningError: the graph does not fit the network; nothing has been changed then.
+        MismatchError: the graph or the optimizer's state does not fit the network; nothing has been changed then.
     """
     if not cut:
         return graph
-    for module, name, axis, keep in plan(model, graph, cut):
-        tensor: Tensor = getattr(module, name)
-        index = torch.as_tensor(keep, device=tensor.device)
-        if isinstance(tensor, nn.Parameter):
-            _slice_parameter(tensor, axis, index, optimizer)
+    for piece in plan(model, graph, cut, optimizer):
+        index = torch.as_tensor(piece.keep, device=piece.tensor.device)
+        if isinstance(piece.tensor, nn.Parameter):
+            _slice_parameter(piece.tensor, piece.axis, index, optimizer)
         else:
-            setattr(module, name, tensor.index_select(axis, index))
+            setattr(piece.module, piece.name, piece.tensor.index_select(piece.axis, index))
     after = graph.without(cut)
     _set_sizes(model, after)
     return after
 
 
-def plan(model: nn.Module, graph: ChannelGraph, cut: Cut) -> list[Slice]:
-    """All that a cut has to slice, checked against the network; changes nothing.
+def plan(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizer | None = None) -> list[Slice]:
+    """All that a cut has to slice, checked against network and optimizer; changes nothing.
 
     Raises:
-        PruningError: the graph does not fit the network.
+        MismatchError: the graph or the optimizer's state does not fit the network.
     """
-    gone = np.fromiter(cut.ids, dtype=np.int64, count=len(cut.ids))
-    return list(_plan(model, graph, gone))
+    pieces = list(_plan(model, graph, list(cut.ids)))
+    for piece in pieces:
+        if optimizer is not None and piece.tensor in optimizer.state:
+            _check_state(optimizer, piece)
+    return pieces
 
 
-def _plan(model: nn.Module, graph: ChannelGraph, gone: Ids) -> Iterator[Slice]:
-    for conv in (*graph.layers.values(), *graph.fixed):
+def _plan(model: nn.Module, graph: ChannelGraph, gone: list[int]) -> Iterator[Slice]:
+    for conv in graph.convolutions().values():
         module = model.get_submodule(conv.module)
         makes, reads = (1, 0) if conv.kind == "trans" else (0, 1)
         yield from _slices(module, ("weight",), makes, conv.outputs, gone)
         yield from _slices(module, ("weight",), reads, conv.inputs, gone)
         yield from _slices(module, ("bias",), 0, conv.outputs, gone)
-    for name, ids in graph.norms.items():
+    for name, follower in graph.followers.items():
         module = model.get_submodule(name)
-        yield from _slices(module, ("weight", "bias", "running_mean", "running_var"), 0, ids, gone)
+        yield from _slices(module, ("weight", "bias", "running_mean", "running_var"), 0, follower.channels, gone)
 
 
-def _slices(module: nn.Module, names: tuple[str, ...], axis: int, ids: Ids, gone: Ids) -> Iterator[Slice]:
+def _slices(module: nn.Module, names: tuple[str, ...], axis: int, ids: Ids, gone: list[int]) -> Iterator[Slice]:
     keep = np.flatnonzero(~np.isin(ids, gone))
     if len(keep) == len(ids):
         return
@@ -84,11 +99,21 @@ def _slices(module: nn.Module, names: tuple[str, ...], axis: int, ids: Ids, gone
         if tensor is None:
             continue
         if tensor.shape[axis] != len(ids):
-            raise PruningError(
+            raise MismatchError(
                 f"{type(module).__name__}.{name} has {tensor.shape[axis]} channels where the traced network has "
                 f"{len(ids)}; trace the network again"
             )
-        yield module, name, axis, keep
+        yield Slice(module, name, axis, keep)
+
+
+def _check_state(optimizer: Optimizer, piece: Slice) -> None:
+    for key, value in optimizer.state[piece.tensor].items():
+        if isinstance(value, Tensor) and value.numel() > 1 and value.shape != piece.tensor.shape:
+            raise MismatchError(
+                f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(value.shape)} for a "
+                f"{type(piece.module).__name__}.{piece.name} of shape {tuple(piece.tensor.shape)}, which cannot be cut "
+                "with it; use an optimizer whose state has the shape of its parameter"
+            )
 
 
 def _slice_parameter(parameter: nn.Parameter, axis: int, keep: Tensor, optimizer: Optimizer | None) -> None:
@@ -107,12 +132,21 @@ def _slice_parameter(parameter: nn.Parameter, axis: int, keep: Tensor, optimizer
 
 
 def _set_sizes(model: nn.Module, graph: ChannelGraph) -> None:
-    for conv in (*graph.layers.values(), *graph.fixed):
-        _set_conv_size(model.get_submodule(conv.module), conv)
-    for name, ids in graph.norms.items():
-        norm: Any = model.get_submodule(name)
-        norm.num_features = len(ids)
+    for conv in graph.convolutions().values():
+        module: Any = model.get_submodule(conv.module)
+        module.in_channels, module.out_channels = len(conv.inputs), len(conv.outputs)
+    for name, follower in graph.followers.items():
+        _set_follower_size(model.get_submodule(name), follower)
 
 
-def _set_conv_size(module: Any, conv: Convolution) -> None:
-    module.in_channels, module.out_channels = len(conv.inputs), len(conv.outputs)
+def _set_follower_size(module: Any, follower: Follower) -> None:
+    channels = len(follower.channels)
+    match follower.kind:
+        case "norm":
+            module.num_features = channels
+        case "group_norm":
+            module.num_channels, module.num_groups = channels, channels // follower.group
+        case "prelu":
+            module.num_parameters = channels
+        case "depthwise":
+            module.in_channels = module.out_channels = module.groups = channels

@@ -10,7 +10,8 @@ import torch
 from sauron_train.complexity import complexity
 from sauron_train.config import NetworkConfig
 from sauron_train.models.unet import ConvBlock, UNet, UNetSpec
-from sauron_train.pruning.graph import trace
+from sauron_train.pruning.channels import trace
+from sauron_train.pruning.taps import Heard
 
 RATS = NetworkConfig(dim=2, levels=5, init_filters=32, norm="instance")
 ACDC = NetworkConfig(dim=2, levels=7, init_filters=48, norm="batch")
@@ -84,6 +85,7 @@ def test_layers_of_the_graph_are_those_of_the_spec() -> None:
     spec = UNetSpec.unpruned(NetworkConfig(dim=2, levels=4, init_filters=2), 1, 2)
     graph = trace(UNet(spec), torch.zeros(1, 1, 16, 16), UNet.layer_name)
     assert graph.widths() == spec.filters
-    assert [conv.module for conv in graph.fixed] == list(spec.heads)
-    assert graph.layers["enc_conv_1"].tap == "enc_conv_1.act"
-    assert graph.layers["dec_trans_1"].tap == "dec_trans_1"
+    assert list(graph.fixed) == list(spec.heads)
+    for taps in (graph.taps.training, graph.taps.evaluation):
+        assert taps["enc_conv_1"] == Heard("enc_conv_1.act")
+        assert taps["dec_trans_1"] == Heard("dec_trans_1")

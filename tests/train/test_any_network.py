@@ -1,0 +1,128 @@
+"""Networks of others: each is cut at random many times over, and stays what the oracle says, with its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracle import OPTIMIZERS, assert_equal_outputs, assert_optimizer_fits, masked, random_cut, train
+from torch import Tensor, nn
+
+from sauron_train.config import NetworkConfig
+from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.pruning.channels import trace
+from sauron_train.pruning.surgery import cut_network
+from sauron_train.pruning.taps import listen
+
+monai = pytest.importorskip("monai.networks.nets")
+NORMS: dict[tuple[str, int], Any] = {
+    ("instance", 2): nn.InstanceNorm2d,
+    ("instance", 3): nn.InstanceNorm3d,
+    ("batch", 2): nn.BatchNorm2d,
+    ("batch", 3): nn.BatchNorm3d,
+}
+Maker = Callable[[int, str], nn.Module]
+
+
+def ours(dim: int, norm: str) -> nn.Module:
+    config = NetworkConfig.model_validate({"dim": dim, "levels": 3, "init_filters": 5, "norm": norm})
+    return UNet(UNetSpec.unpruned(config, 1, 3))
+
+
+def basic_unet(dim: int, norm: str) -> nn.Module:
+    return monai.BasicUNet(dim, 1, 3, features=(6, 6, 8, 10, 12, 6), norm=(norm, {"affine": True}))
+
+
+def unet(dim: int, norm: str) -> nn.Module:
+    return monai.UNet(dim, 1, 3, channels=(4, 6, 8), strides=(2, 2), num_res_units=2, norm=norm)
+
+
+def dynunet(**more: Any) -> Maker:
+    def make(dim: int, norm: str) -> nn.Module:
+        given = {"norm_name": (norm, {"affine": True}), "filters": [4, 6, 8, 10], **more}
+        return monai.DynUNet(dim, 1, 3, [3] * 4, [1, 2, 2, 2], [2] * 3, **given)
+
+    return make
+
+
+def segresnet(dim: int, norm: str) -> nn.Module:
+    return monai.SegResNet(dim, 8, 1, 3, norm=norm)
+
+
+def attention_unet(dim: int, norm: str) -> nn.Module:
+    return monai.AttentionUnet(dim, 1, 3, channels=(4, 6, 8), strides=(2, 2))
+
+
+def nnunet(kind: str, **more: Any) -> Maker:
+    def make(dim: int, norm: str) -> nn.Module:
+        unets = pytest.importorskip(
+            "dynamic_network_architectures.architectures.unet",
+            reason="nnU-Net's networks are not installed; `make setup` installs them",
+        )
+        blocks = "n_blocks_per_stage" if kind == "ResidualEncoderUNet" else "n_conv_per_stage"
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[dim]
+        fixed = {"conv_bias": True, "norm_op": NORMS[norm, dim], "norm_op_kwargs": {"affine": True}}
+        fixed |= {"nonlin": nn.LeakyReLU, "nonlin_kwargs": {"inplace": True}, "num_classes": 3, **more}
+        return getattr(unets, kind)(
+            1, 3, [4, 6, 8], conv, 3, [1, 2, 2], **{blocks: [1, 2, 2]}, n_conv_per_stage_decoder=1, **fixed
+        )
+
+    return make
+
+
+NETWORKS: dict[str, Maker] = {
+    "ours": ours,
+    "BasicUNet": basic_unet,
+    "UNet": unet,
+    "DynUNet": dynunet(),
+    "DynUNet-residual": dynunet(res_block=True),
+    "DynUNet-deep": dynunet(deep_supervision=True, deep_supr_num=2),
+    "PlainConvUNet": nnunet("PlainConvUNet"),
+    "PlainConvUNet-deep": nnunet("PlainConvUNet", deep_supervision=True),
+    "ResidualEncoderUNet": nnunet("ResidualEncoderUNet"),
+    "ResidualEncoderUNet-deep": nnunet("ResidualEncoderUNet", deep_supervision=True),
+    "SegResNet": segresnet,
+    "AttentionUnet": attention_unet,
+}
+BIG = ("BasicUNet",)
+
+
+def heard(model: nn.Module, graph: Any, x: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad(), listen(model, graph) as maps:
+        model(x)
+        return dict(maps)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cut_again_and_again(name: str, dim: int, norm: str) -> None:
+    torch.manual_seed(3)
+    model = NETWORKS[name](dim, norm).double()
+    x = torch.randn(2, 1, *(32 if name in BIG else 16,) * dim, dtype=torch.float64)
+    optimizer = list(OPTIMIZERS.values())[len(name) % len(OPTIMIZERS)](model.parameters())
+    graph, rng = trace(model, x[:1]), np.random.default_rng(0)
+    convolutions = {n for n, m in model.named_modules() if isinstance(m, nn.modules.conv._ConvNd)}
+    assert graph.layers.keys() | graph.reasons.keys() == convolutions
+    assert len(graph.layers) > len(graph.reasons)
+    for _ in range(3):
+        train(model.train(), optimizer, x)
+        cut = random_cut(graph, rng, 0.2)
+        with torch.no_grad():
+            model.eval()(x)  # some networks keep tensors of their last pass, which cannot be copied with gradients
+        twin = masked(model, graph, cut)
+        graph = cut_network(model, graph, cut, optimizer)
+        assert_equal_outputs(model, twin, x)
+        assert_optimizer_fits(model, optimizer)
+        for mode in (True, False):
+            maps = heard(model.train(mode), graph, x)
+            assert {layer: m.shape[1] for layer, m in maps.items()} == graph.widths()
+    train(model.train(), optimizer, x)
+    assert sum(graph.widths().values()) < sum(conv.weight.shape[0] for conv in _convs(NETWORKS[name](dim, norm)))
+
+
+def _convs(model: nn.Module) -> list[Any]:
+    return [m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)]
