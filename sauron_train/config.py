@@ -111,6 +111,10 @@ class LossConfig(Section):
     normalization: Literal["maps", "none", "distances", "off"] = Field(
         "maps", description="how δ_opt is normalised (paper, Appendix A); off = no δ_opt at all"
     )
+    reference: Literal["first", "random"] = Field(
+        "first",
+        description="the map that the others of a layer are pulled to: channel 0, or another one drawn in each step",
+    )
     window: int = Field(2, ge=1, description="ω: side and stride of the average pooling before distances are taken")
 
     @field_validator("normalization", mode="before")
@@ -143,6 +147,14 @@ class PruneConfig(Section):
         description="merge = what readers did with a filter that goes is added to what they do with the survivor that"
         " explains it best (design choice); none = it is lost, as published",
     )
+    references: Literal["one", "all"] = Field(
+        "one",
+        description="one = a layer's filters are compared with one π that is drawn each epoch, as published; all = each"
+        " filter that stays is π in turn, in drawn order (design choice)",
+    )
+    exclude: tuple[str, ...] = Field(
+        (), description="layers that are never cut, by name; * stands for anything, as in dec_trans_*"
+    )
     batches: int = Field(4, ge=1, description="training batches over which δ_prune is averaged")
     first_epoch: int = Field(1, ge=1)
     last_epoch: int | None = Field(None, ge=1, description="no cut after this epoch; null = to the end, as published")
@@ -160,6 +172,30 @@ class PruneConfig(Section):
         if self.last_epoch is not None and self.last_epoch < self.first_epoch:
             raise ValueError("prune.last_epoch must not be before prune.first_epoch")
         return self
+
+
+class SauronConfig(Section):
+    """What the method needs around any network: the penalty, the thresholds, and the seed of what is drawn."""
+
+    loss: LossConfig = LossConfig()
+    prune: PruneConfig = PruneConfig()
+    seed: int = Field(0, ge=0)
+
+    @classmethod
+    def of(cls, config: SauronConfig | Config | Mapping[str, Any] | None) -> SauronConfig:
+        """From a whole experiment's configuration, a table of keys, or nothing.
+
+        Raises:
+            ConfigError: an unknown key, or an impossible value.
+        """
+        if isinstance(config, SauronConfig):
+            return config
+        if isinstance(config, Config):
+            return cls(loss=config.loss, prune=config.prune, seed=config.seed)
+        try:
+            return cls.model_validate({} if config is None else config)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error)) from None
 
 
 class ProbeConfig(Section):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from sauron_train.analysis.distances import distance_matrix, nearest_among, pool_maps
 from sauron_train.metrics import to_labels
 from sauron_train.pruning.graph import ChannelGraph
-from sauron_train.pruning.policy import LayerDecision
+from sauron_train.pruning.modes import evaluating
+from sauron_train.pruning.sauron import PruneRecord
 from sauron_train.pruning.taps import listen
 from sauron_train.runlog import Pruning, RemovedFilter
 
@@ -60,16 +61,13 @@ def measure_probe(model: nn.Module, graph: ChannelGraph, images: Tensor, window:
         window: ω.
         max_side: maps are pooled until no side is longer.
     """
-    training = model.training
-    model.eval()
     found: dict[str, list[LayerProbe]] = {layer: [] for layer in graph.layers}
     predictions = []
-    with listen(model, graph) as heard:
+    with evaluating(model), listen(model, graph) as heard:
         for image in images:
             predictions.append(to_labels(model(image.unsqueeze(0))[-1])[0].cpu().numpy())
             for layer, tensor in heard.items():
                 found[layer].append(_measure(tensor[0].float().cpu().numpy(), window, max_side))
-    model.train(training)
     return ProbeResult({layer: _together(each) for layer, each in found.items()}, np.stack(predictions))
 
 
@@ -85,32 +83,26 @@ def _together(images: Sequence[LayerProbe]) -> LayerProbe:
     return LayerProbe(distances, maps, images[0].pooling)
 
 
-def pruning_records(
-    epoch: int,
-    decisions: Mapping[str, LayerDecision],
-    measures: Mapping[str, Mapping[int, float]],
-    graph: ChannelGraph,
-    probe: ProbeResult,
-) -> list[Pruning]:
+def pruning_records(epoch: int, record: PruneRecord, graph: ChannelGraph, probe: ProbeResult) -> list[Pruning]:
     """Describe a cut before it is made: each filter that goes, with the survivor whose map is nearest on the probe.
 
     Args:
         epoch: number of the epoch, from 1.
-        decisions: what goes, by layer.
-        measures: δ_prune by layer and original filter number.
+        record: what was decided.
         graph: the network before the cut.
         probe: the network before the cut, on the probe images.
     """
     records = []
-    for layer, decision in decisions.items():
-        if not decision.removed:
+    for layer, decided in record.layers.items():
+        if not decided.removed:
             continue
         filters = graph.filters(layer)
-        gone = set(decision.removed)
+        gone = set(decided.removed)
+        delta = dict(zip(decided.filters, decided.delta_prune, strict=True))
         survivors = np.array([i for i, number in enumerate(filters) if number not in gone])
         nearest, distance = nearest_among(probe.layers[layer].distances.mean(axis=0), survivors)
         removed = tuple(
-            RemovedFilter(number, measures[layer][number], filters[nearest[i]], float(distance[i]))
+            RemovedFilter(number, delta[number], filters[nearest[i]], float(distance[i]), decided.removed[number])
             for i, number in enumerate(filters)
             if number in gone
         )
@@ -118,9 +110,9 @@ def pruning_records(
             Pruning(
                 epoch=epoch,
                 layer=layer,
-                threshold=decision.threshold,
-                patience=decision.patience,
-                reference=decision.reference,
+                threshold=decided.threshold,
+                patience=decided.patience,
+                reference=decided.reference,
                 filters_before=len(filters),
                 filters_after=len(filters) - len(gone),
                 removed=removed,

@@ -31,8 +31,8 @@ from sauron_train.metrics import mean_over_classes, mean_scores, score_case, to_
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.probe import ProbeResult, measure_probe, pruning_records
 from sauron_train.progress import Observer
-from sauron_train.pruning.policy import History, LayerDecision, LayerMeasure
-from sauron_train.pruning.sauron import Sauron
+from sauron_train.pruning.policy import History
+from sauron_train.pruning.sauron import LayerRecord, Sauron
 from sauron_train.runlog import EpochRow, LayerMaps, LayerRow, Pruning, RunWriter
 from sauron_train.runlog.files import checkpoint_file
 from sauron_train.runlog.schema import empty_delta_prune
@@ -69,8 +69,7 @@ class Validation:
 class PruneOutcome:
     """What one epoch's pruning measured, decided and removed; all empty when pruning is off."""
 
-    measures: Mapping[str, LayerMeasure]
-    decisions: Mapping[str, LayerDecision]
+    layers: Mapping[str, LayerRecord]
     records: Sequence[Pruning]
 
     @property
@@ -79,7 +78,7 @@ class PruneOutcome:
         return sum(len(record.removed) for record in self.records)
 
 
-NOTHING_PRUNED = PruneOutcome({}, {}, ())
+NOTHING_PRUNED = PruneOutcome({}, ())
 
 
 class Trainer:
@@ -109,9 +108,7 @@ class Trainer:
         self.sauron = Sauron(
             self.network,
             self.probe_images[:1],
-            self.config.loss,
-            self.config.prune,
-            self.config.seed,
+            self.config,
             UNet.layer_name,
         )
         self.history = History((), ())
@@ -209,12 +206,8 @@ class Trainer:
     def step(self, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
         """One optimisation step; returns the loss, its segmentation part and δ_opt."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.sauron.penalised:
-            with self.sauron.listening() as maps:
-                outputs = self.model(images)
-            delta_opt = self.sauron.delta_opt(maps)
-        else:
-            outputs, delta_opt = self.model(images), images.new_zeros(())
+        outputs = self.model(images)
+        delta_opt = self.sauron.delta_opt()
         segmentation = deep_supervision_loss(outputs, labels)
         loss = segmentation + self.config.loss.lambda_ * delta_opt
         self.fabric.backward(loss)
@@ -239,17 +232,12 @@ class Trainer:
 
     def prune(self, epoch: int, batches: Sequence[Tensor]) -> PruneOutcome:
         """Measure, decide and cut; the records say what each filter that went leaves behind."""
-        measures = self.sauron.measure(batches)
-        decisions = self.sauron.decide(measures, self.history)
-        if not any(decision.removed for decision in decisions.values()):
-            return PruneOutcome(measures, decisions, ())
-        probe = self._measure_probe()
-        by_filter = {
-            layer: dict(zip(measure.filters, measure.delta_prune, strict=True)) for layer, measure in measures.items()
-        }
-        records = pruning_records(epoch, decisions, by_filter, self.sauron.graph, probe)
-        self.sauron.cut(decisions, self._optimizer)
-        return PruneOutcome(measures, decisions, records)
+        record = self.sauron.decide(self.sauron.measure(batches), self.history)
+        if not record.cut:
+            return PruneOutcome(record.layers, ())
+        records = pruning_records(epoch, record, self.sauron.graph, self._measure_probe())
+        self.sauron.apply(record.cut, self._optimizer)
+        return PruneOutcome(record.layers, records)
 
     def _prunes(self, epoch: int) -> bool:
         prune = self.config.prune
@@ -273,8 +261,8 @@ class Trainer:
         rows = []
         for layer, filters in self.sauron.layers.items():
             row = LayerRow(epoch, layer, filters, probe.layers[layer].delta_opt, removed=removed.get(layer, 0))
-            if layer in outcome.decisions:
-                row = _with_decision(row, outcome.measures[layer], outcome.decisions[layer])
+            if layer in outcome.layers:
+                row = _with_decision(row, outcome.layers[layer])
             rows.append(row)
         return rows
 
@@ -282,9 +270,9 @@ class Trainer:
         for layer, measured in probe.layers.items():
             filters = self.sauron.graph.filters(layer)
             delta = empty_delta_prune(len(filters))
-            if layer in outcome.measures:
-                measure = outcome.measures[layer]
-                by_filter = dict(zip(measure.filters, measure.delta_prune, strict=True))
+            if layer in outcome.layers:
+                decided = outcome.layers[layer]
+                by_filter = dict(zip(decided.filters, decided.delta_prune, strict=True))
                 delta[:] = [by_filter[number] for number in filters]
             self.writer.write_maps(
                 LayerMaps(epoch, layer, measured.maps, measured.distances, _numbers(filters), delta, measured.pooling)
@@ -364,9 +352,9 @@ def _numbers(filters: Sequence[int]) -> Any:
     return torch.tensor(filters, dtype=torch.int32).numpy()
 
 
-def _with_decision(row: LayerRow, measure: LayerMeasure, decision: LayerDecision) -> LayerRow:
+def _with_decision(row: LayerRow, decision: LayerRecord) -> LayerRow:
     others = torch.tensor(
-        [d for f, d in zip(measure.filters, measure.delta_prune, strict=True) if f != measure.reference]
+        [d for f, d in zip(decision.filters, decision.delta_prune, strict=True) if f != decision.reference or d > 0]
     )
     quantiles = others.quantile(torch.tensor([0.0, 0.25, 0.5, 0.75])).tolist() if len(others) else [None] * 4
     return replace(
@@ -379,4 +367,8 @@ def _with_decision(row: LayerRow, measure: LayerMeasure, decision: LayerDecision
         patience=decision.patience,
         raised=decision.raised,
         reference=decision.reference,
+        enough_epochs=decision.conditions.get("enough_epochs"),
+        training_loss_settled=decision.conditions.get("training_loss_settled"),
+        no_new_best_validation=decision.conditions.get("no_new_best_validation"),
+        few_filters_removed=decision.conditions.get("few_filters_removed"),
     )

@@ -1,39 +1,44 @@
 """Lets the survivors speak for the filters that go.
 
-A cut drops a filter together with everything its readers did with it, and the output jumps. Here each map that goes is
-first written as scale · (a surviving map of its layer) + shift by least squares, and that is folded into the readers'
-weights and biases. An exact duplicate then leaves without a trace (design choice; the paper cuts without it).
+A cut drops a filter together with everything its readers did with it, and the output jumps. Here each reader gets, for
+each map that it loses, scale · (a surviving map of the same layer) + shift instead, by least squares over what it
+reads, and that is folded into its weights and bias. An exact duplicate then leaves without a trace (design choice; the
+paper cuts without it). Because it is fitted on what readers read, it holds whatever lies between a layer and them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sauron_train.pruning.distances import precise
 from sauron_train.pruning.graph import ChannelGraph, Convolution, Cut
 
+Mask = npt.NDArray[np.bool_]
 
-class MapMoments:
-    """Means and covariances of the maps of a layer, over all voxels and samples of the batches counted in."""
 
-    def __init__(self, maps: Tensor) -> None:
-        """Begin with maps (B, C, *spatial)."""
-        flat = _by_map(maps)
-        channels = len(flat)
-        # Products are taken around a fixed value of each map: float32 is then exact enough where a map barely varies.
-        self._origin = flat.mean(dim=1, keepdim=True)
+class ReaderMoments:
+    """Means and covariances of the channels that a convolution reads, over all voxels and samples counted in."""
+
+    def __init__(self) -> None:
         self._voxels = 0
-        self._sums = torch.zeros(channels, dtype=torch.float64)
-        self._products = torch.zeros(channels, channels, dtype=torch.float64)
-        self.add(maps)
+        self._origin = self._sums = self._products = torch.zeros(0)
 
     def add(self, maps: Tensor) -> None:
-        """Count maps (B, C, *spatial) in."""
-        flat = _by_map(maps) - self._origin
+        """Count an input (B, channels, *spatial) in."""
+        flat = precise(maps.detach().movedim(1, 0).flatten(1))
+        if self._voxels == 0:
+            # Products are taken around a fixed value of each map, so that little is lost where one barely varies.
+            self._origin = flat.mean(dim=1, keepdim=True)
+            self._sums = torch.zeros(len(flat), dtype=torch.float64)
+            self._products = torch.zeros(len(flat), len(flat), dtype=torch.float64)
+        flat = flat - self._origin
         self._voxels += flat.shape[1]
         self._sums += flat.sum(dim=1).cpu().double()
         self._products += (flat @ flat.T).cpu().double()
@@ -49,77 +54,85 @@ class MapMoments:
         centre = self._sums / self._voxels
         return self._products / self._voxels - centre[:, None] * centre[None, :]
 
-
-@dataclass(frozen=True)
-class Substitute:
-    """The map `removed` is nearly scale · `survivor` + shift; both are channel identities of the graph."""
-
-    removed: int
-    survivor: int
-    scale: float
-    shift: float
+    @property
+    def second(self) -> Tensor:
+        """(C, C) float64: mean products, not around the mean."""
+        return self.covariance + self.mean[:, None] * self.mean[None, :]
 
 
-def substitutes(graph: ChannelGraph, cut: Cut, moments: Mapping[str, MapMoments]) -> list[Substitute]:
-    """For every channel of the cut the survivor of its layer that explains it best, by least squares.
+@contextmanager
+def overhear(model: nn.Module, graph: ChannelGraph, wanted: bool) -> Iterator[dict[str, ReaderMoments]]:
+    """Count what every convolution reads in the passes inside the block, by its name; nothing unless wanted."""
+    moments = {name: ReaderMoments() for name in graph.convolutions()} if wanted else {}
 
-    Channels that several layers make together (residual sums) have no substitute.
-    """
-    makers: dict[int, int] = {}
-    for layer in graph.layers.values():
-        for channel in layer.outputs.tolist():
-            makers[channel] = makers.get(channel, 0) + 1
-    found: list[Substitute] = []
-    for name in cut.removed:
-        ids = graph.layers[name].outputs.tolist()
-        gone = [i for i, channel in enumerate(ids) if channel in cut.ids and makers[channel] == 1]
-        kept = [i for i, channel in enumerate(ids) if channel not in cut.ids]
-        found += _explain(ids, gone, kept, moments[name])
-    return found
+    def counting(name: str) -> Any:
+        return lambda _module, inputs: moments[name].add(inputs[0])
+
+    handles = [
+        model.get_submodule(conv.module).register_forward_pre_hook(counting(name))
+        for name, conv in graph.convolutions().items()
+        if wanted
+    ]
+    try:
+        yield moments
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def fold(model: nn.Module, graph: ChannelGraph, substitute: Iterable[Substitute]) -> None:
-    """Add what readers do with a channel that goes to what they do with its substitute.
+def fold(model: nn.Module, graph: ChannelGraph, cut: Cut, readers: Mapping[str, ReaderMoments]) -> None:
+    """Before a cut: add what each reader does with a channel that goes to what it does with its best substitute.
 
     The shift goes into the readers' biases: exactly inside the image, and up to its border (where padding is zero)
-    and, for transposed convolutions, on average over their kernel.
+    and, for transposed convolutions, on average over their kernel. A reader without bias gets the best multiple.
     """
-    chosen = list(substitute)
-    for conv in graph.convolutions().values():
-        places = {channel: place for place, channel in enumerate(conv.inputs.tolist())}
-        here = [s for s in chosen if s.removed in places and s.survivor in places]
-        if here:
-            _fold_into(model.get_submodule(conv.module), conv, here, places)
+    makers = _makers(graph)
+    for name, conv in graph.convolutions().items():
+        gone = np.isin(conv.inputs, list(cut.ids))
+        if gone.any() and name in readers and readers[name]._voxels:
+            _fold_into(model.get_submodule(conv.module), conv, gone, readers[name], makers)
 
 
-def _by_map(maps: Tensor) -> Tensor:
-    return maps.detach().movedim(1, 0).flatten(1).float()
-
-
-def _explain(ids: list[int], gone: list[int], kept: list[int], moments: MapMoments) -> list[Substitute]:
-    if not gone:
-        return []
-    mean, covariance = moments.mean, moments.covariance
-    variance = covariance.diagonal().clamp_min(0)
-    usable = variance[kept] > 0
-    explained = torch.where(usable, covariance[gone][:, kept] ** 2 / variance[kept].masked_fill(~usable, 1), 0)
-    result = []
-    for row, removed in enumerate(gone):
-        survivor = kept[int(explained[row].argmax())]
-        scale = float(covariance[removed, survivor] / variance[survivor]) if variance[survivor] > 0 else 0.0
-        shift = float(mean[removed] - scale * mean[survivor])
-        result.append(Substitute(ids[removed], ids[survivor], scale, shift))
-    return result
+def _makers(graph: ChannelGraph) -> dict[int, frozenset[str]]:
+    found: dict[int, set[str]] = {}
+    for name, layer in graph.layers.items():
+        for channel in layer.outputs.tolist():
+            found.setdefault(channel, set()).add(name)
+    return {channel: frozenset(names) for channel, names in found.items()}
 
 
 @torch.no_grad()
-def _fold_into(module: Any, conv: Convolution, here: list[Substitute], places: Mapping[int, int]) -> None:
+def _fold_into(
+    module: Any, conv: Convolution, gone: Mask, moments: ReaderMoments, makers: Mapping[int, frozenset[str]]
+) -> None:
     weight: Tensor = module.weight
     by_input = weight if conv.kind == "trans" else weight.transpose(0, 1)  # a view: (inputs, outputs, *kernel)
-    for s in here:
-        removed = by_input[places[s.removed]].clone()
-        by_input[places[s.survivor]] += s.scale * removed
-        if module.bias is not None:
+    shifted = module.bias is not None
+    mean = moments.mean if shifted else torch.zeros_like(moments.mean)
+    products = moments.covariance if shifted else moments.second
+    for place in np.flatnonzero(gone).tolist():
+        ours = makers.get(int(conv.inputs[place]), frozenset())
+        kept = [
+            other
+            for other, channel in enumerate(conv.inputs.tolist())
+            if not gone[other] and ours & makers.get(channel, frozenset())
+        ]
+        if not kept:
+            continue
+        survivor, scale = _best(products, place, kept)
+        removed = by_input[place].clone()
+        by_input[survivor] += scale * removed
+        if shifted:
             over_kernel = removed.flatten(1)
             total = over_kernel.mean(dim=1) if conv.kind == "trans" else over_kernel.sum(dim=1)
-            module.bias += s.shift * total
+            module.bias += float(mean[place] - scale * mean[survivor]) * total
+
+
+def _best(products: Tensor, place: int, kept: list[int]) -> tuple[int, float]:
+    """The survivor that leaves the least of the map unexplained, and the factor it is taken with."""
+    power = products.diagonal()[kept].clamp_min(0)
+    usable = power > 0
+    with_each = products[place, kept]
+    explained = torch.where(usable, with_each.square() / power.masked_fill(~usable, 1), 0)
+    best = int(explained.argmax())
+    return kept[best], float(with_each[best] / power[best]) if usable[best] else 0.0

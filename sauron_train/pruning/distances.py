@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -49,8 +50,8 @@ def pool(maps: Tensor, window: int) -> Tensor:
     return _average(maps, _windows(maps, window))
 
 
-def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int = 2) -> Tensor:
-    """RMS distance of every map to the reference map, channel 0 (authors' code), per sample.
+def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int = 2, reference: int = 0) -> Tensor:
+    """RMS distance of every map to the reference map, channel 0 unless told (authors' code), per sample.
 
     Differentiable; the gradient is finite everywhere, also where two maps are equal or a map is constant (design
     choice). A constant map scales to zeros.
@@ -60,9 +61,10 @@ def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int =
         normalization: how it is normalised (paper, Appendix A). `maps`: each map scaled to [0, 1] over all its spatial
             axes at full resolution; `none`: not at all; `distances`: a sample's distances divided by their maximum.
         window: ω, side of the pooling before distances are taken.
+        reference: position of the reference map.
 
     Returns:
-        (B, C - 1), in the type of the maps but at least float32.
+        (B, C - 1) to the other maps in their order, in the type of the maps but at least float32.
     """
     maps = maps if maps.dtype == torch.float64 else maps.float()
     if normalization == "maps":
@@ -73,20 +75,28 @@ def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int =
         pooled = scaled.masked_fill(flat, 0)
     else:
         pooled = pool(maps, window)
-    distances = _rms(pooled[:, 1:] - pooled[:, :1])
+    others = pooled[:, 1:] if reference == 0 else torch.cat([pooled[:, :reference], pooled[:, reference + 1 :]], dim=1)
+    distances = _rms(others - pooled[:, reference : reference + 1])
     return _by_maximum(distances) if normalization == "distances" else distances
 
 
-def mean_delta_opt(layers: list[Tensor], normalization: Normalization = "maps", window: int = 2) -> Tensor:
+def mean_delta_opt(
+    layers: Sequence[Tensor],
+    normalization: Normalization = "maps",
+    window: int = 2,
+    references: Sequence[int] | None = None,
+) -> Tensor:
     """Mean over the layers of a network of δ_opt(l), the mean over samples and maps; one-filter layers count as 0.
 
     Args:
         layers: maps (B, C, *spatial) of each prunable layer; heads are no part of it (design choice).
         normalization: see `delta_opt`.
         window: see `delta_opt`.
+        references: position of the reference map of each layer; channel 0 of all if left out.
     """
     values = [
-        delta_opt(maps, normalization, window).mean() if maps.shape[1] > 1 else maps.new_zeros(()) for maps in layers
+        delta_opt(maps, normalization, window, reference).mean() if maps.shape[1] > 1 else maps.new_zeros(())
+        for maps, reference in zip(layers, references or [0] * len(layers), strict=True)
     ]
     return torch.stack(values).mean()
 
@@ -106,6 +116,33 @@ def delta_prune(maps: Tensor, reference: int, window: int = 2) -> Tensor:
     pooled = pool(maps, window)
     distances = _rms(pooled - pooled[:, reference : reference + 1])
     return _by_maximum(distances).mean(dim=0)
+
+
+def delta_prune_between(maps: Tensor, references: Sequence[int], window: int = 2) -> Tensor:
+    """δ_prune of all maps to several references at once.
+
+    Args:
+        maps: (B, C, *spatial), not scaled.
+        references: positions of the reference maps.
+        window: ω.
+
+    Returns:
+        (references, C); each row is what `delta_prune` gives for its reference.
+    """
+    pooled = pool(precise(maps), window).flatten(2)
+    pooled = pooled - pooled.mean(dim=1, keepdim=True)  # nearer to each other than to 0: less is lost in the products
+    products = pooled @ pooled.transpose(1, 2) / pooled.shape[2]
+    squares = products.diagonal(dim1=1, dim2=2)
+    rows = torch.as_tensor(references, device=maps.device)
+    distances = (squares[:, rows, None] + squares[:, None, :] - 2 * products[:, rows]).clamp_min(0).sqrt()
+    distances[:, torch.arange(len(rows)), rows] = 0
+    largest = distances.amax(dim=2, keepdim=True)
+    return (distances / largest.masked_fill(largest == 0, 1)).mean(dim=0)
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """In float64 where the device knows it."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def _by_maximum(distances: Tensor) -> Tensor:

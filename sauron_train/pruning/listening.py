@@ -36,6 +36,7 @@ class _Finder:
         self.modules = dict(model.named_modules())
         self.users = recording.users()
         self.makers = {value: step for step in recording.steps for value in step.outputs}
+        self.known: dict[int, Tap | None] = {}
 
     def tap(self, convolution: Step) -> Tap:
         """Follow the map from its convolution while exactly one step reads it and that step belongs to the block."""
@@ -65,7 +66,15 @@ class _Finder:
         return ops.silent(step) if step.module is None else type(self.modules[step.module]) in ops.SILENT
 
     def _expression(self, value: int) -> Tap | None:
-        """How to have a value again in a later pass; None where more than functions of each number must be repeated."""
+        """How to have a value again in a later pass; None where more than functions of each number must be repeated.
+
+        Layers whose block ends in the same value get the very same tap, so that it is made once.
+        """
+        if value not in self.known:
+            self.known[value] = self._express(value)
+        return self.known[value]
+
+    def _express(self, value: int) -> Tap | None:
         step = self.makers.get(value)
         if step is None:
             return None

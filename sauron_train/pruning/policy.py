@@ -1,30 +1,51 @@
 """What goes: thresholds that adjust themselves per layer (paper, Section 3.2), as pure functions.
 
-Measures, state and history go in; a decision and the next state come out. Nothing here knows a network.
+Measures, state and history go in; a decision and the next state come out. Nothing here knows a network: channels are
+numbers. What is decided at once is a layer, or the layers whose channels a residual sum or a group norm ties together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from sauron_train.config import PruneConfig
 
 
 @dataclass(frozen=True)
-class LayerMeasure:
-    """δ_prune of a layer: one value per filter that is left, its original number beside it, and the reference π."""
+class Measure:
+    """δ_prune of the channels that are decided together.
 
-    filters: tuple[int, ...]
-    delta_prune: tuple[float, ...]
-    reference: int
-    """Original number of the filter π."""
+    Attributes:
+        channels: their numbers.
+        references: the channels that are π, in the order in which they have their turn.
+        distances: (references, channels) δ_prune, infinite between channels that no layer has both of.
+        layers: the channels of each layer; with one layer all of them. None may lose its last.
+        bound: sets that go as a whole or not at all.
+        protected: channels that stay whatever their δ_prune is.
+    """
+
+    channels: tuple[int, ...]
+    references: tuple[int, ...]
+    distances: npt.NDArray[np.float64]
+    layers: tuple[frozenset[int], ...] = ()
+    bound: tuple[frozenset[int], ...] = ()
+    protected: frozenset[int] = frozenset()
+
+    def nearest_reference(self) -> npt.NDArray[np.float64]:
+        """(channels,) δ_prune to the nearest π, itself left out; a channel that is the only π has 0."""
+        own = np.array(self.references)[:, None] == np.array(self.channels)[None, :]
+        nearest = np.where(own, np.inf, self.distances).min(axis=0)
+        return np.where(np.isinf(nearest), 0.0, nearest)
 
 
 @dataclass(frozen=True)
 class LayerState:
-    """What a layer carries from epoch to epoch."""
+    """What a layer, or layers that are decided together, carry from epoch to epoch."""
 
     step: int = 0
     """Place in the list of thresholds."""
@@ -43,15 +64,13 @@ class History:
 
 
 @dataclass(frozen=True)
-class LayerDecision:
-    """What was decided for a layer, and why. Filters carry their original numbers."""
+class Decision:
+    """What was decided, and why: `removed` names each channel that goes with the π that it is too near to."""
 
-    layer: str
     threshold: float
     patience: int
     raised: bool
-    reference: int
-    removed: tuple[int, ...]
+    removed: Mapping[int, int]
     conditions: Mapping[str, bool]
 
 
@@ -62,19 +81,17 @@ def thresholds(config: PruneConfig) -> tuple[float, ...]:
 
 
 def decide(
-    measures: Mapping[str, LayerMeasure], states: Mapping[str, LayerState], history: History, config: PruneConfig
-) -> tuple[dict[str, LayerDecision], dict[str, LayerState]]:
+    measures: Mapping[str, Measure], states: Mapping[str, LayerState], history: History, config: PruneConfig
+) -> tuple[dict[str, Decision], dict[str, LayerState]]:
     """Decide for every layer what goes in this epoch.
 
     A waiting layer counts its patience down. One that has waited long enough and has converged gets the next threshold
     and waits ρ epochs again. In either case every filter nearer to π than the threshold goes, π itself never.
     """
-    decisions: dict[str, LayerDecision] = {}
-    following: dict[str, LayerState] = {}
+    decisions: dict[str, Decision] = {}
+    following = dict(states)
     for layer, measure in measures.items():
-        decisions[layer], following[layer] = _decide_layer(
-            layer, measure, states.get(layer, LayerState()), history, config
-        )
+        decisions[layer], following[layer] = _decide(measure, states.get(layer, LayerState()), history, config)
     return decisions, following
 
 
@@ -100,22 +117,42 @@ def convergence(filters: int, removed: int, history: History, config: PruneConfi
     return conditions
 
 
-def _decide_layer(
-    layer: str, measure: LayerMeasure, state: LayerState, history: History, config: PruneConfig
-) -> tuple[LayerDecision, LayerState]:
+def removable(measure: Measure, threshold: float) -> dict[int, int]:
+    """The channels that go, each with its π: those whose δ_prune is below the threshold (strictly).
+
+    The references have their turn one after the other; one that went before its turn has none, one that had it stays.
+    """
+    removed: dict[int, int] = {}
+    staying = set(measure.protected)
+    places = {channel: place for place, channel in enumerate(measure.channels)}
+    partners = {channel: together for together in measure.bound for channel in together}
+    for row, reference in enumerate(measure.references):
+        if reference in removed:
+            continue
+        staying.add(reference)
+        near = {
+            channel
+            for channel, place in places.items()
+            if channel not in staying and channel not in removed and measure.distances[row, place] < threshold
+        }
+        for channel in sorted(near, key=places.__getitem__):
+            together = partners.get(channel, frozenset((channel,)))
+            if channel not in removed and together <= near and not _empties(measure, {*removed, *together}):
+                removed |= dict.fromkeys(sorted(together), reference)
+    return removed
+
+
+def _empties(measure: Measure, removed: set[int]) -> bool:
+    return any(layer <= removed for layer in measure.layers)
+
+
+def _decide(measure: Measure, state: LayerState, history: History, config: PruneConfig) -> tuple[Decision, LayerState]:
     steps = thresholds(config)
-    conditions = convergence(len(measure.filters), state.removed, history, config)
+    conditions = convergence(len(measure.channels), state.removed, history, config)
     step, patience, raised = state.step, state.patience, False
     if patience > 0:
         patience -= 1
     elif all(conditions.values()) and step < len(steps) - 1:
         step, patience, raised = step + 1, config.patience, True
     removed = removable(measure, steps[step])
-    decision = LayerDecision(layer, steps[step], patience, raised, measure.reference, removed, conditions)
-    return decision, LayerState(step, patience, len(removed))
-
-
-def removable(measure: LayerMeasure, threshold: float) -> tuple[int, ...]:
-    """Original numbers of the filters whose δ_prune is below the threshold; π stays, so one filter always does."""
-    pairs: Sequence[tuple[int, float]] = tuple(zip(measure.filters, measure.delta_prune, strict=True))
-    return tuple(number for number, delta in pairs if delta < threshold and number != measure.reference)
+    return Decision(steps[step], patience, raised, removed, conditions), LayerState(step, patience, len(removed))

@@ -52,7 +52,10 @@ class Taps:
 
 
 class Maps(Mapping[str, Tensor]):
-    """Layer name to maps (B, C, *spatial) of the latest forward pass, in the order of the network."""
+    """Layer name to maps (B, C, *spatial) of the latest forward pass, in the order of the network.
+
+    Layers whose block ends in the same sum share one tensor.
+    """
 
     def __init__(self, taps: Taps, layers: tuple[str, ...]) -> None:
         self._taps = taps
@@ -60,7 +63,7 @@ class Maps(Mapping[str, Tensor]):
         self._way: Mapping[str, Tap] = {}
         self._heard: dict[Heard, Tensor] = {}
         self._calls: dict[str, int] = {}
-        self._made: dict[str, Tensor] = {}
+        self._made: dict[int, Tensor] = {}
 
     def begin(self, training: bool) -> None:
         """Forget the pass before; a new one begins."""
@@ -81,9 +84,10 @@ class Maps(Mapping[str, Tensor]):
         self._heard[Heard(module, call)] = output
 
     def __getitem__(self, layer: str) -> Tensor:
-        if layer not in self._made:
-            self._made[layer] = self._make(self._way[layer])
-        return self._made[layer]
+        tap = self._way[layer]
+        if id(tap) not in self._made:
+            self._made[id(tap)] = self._make(tap)
+        return self._made[id(tap)]
 
     def __iter__(self) -> Iterator[str]:
         return (layer for layer in self._layers if layer in self._way)
@@ -131,9 +135,14 @@ def attach(model: nn.Module, maps: Maps, only_training: bool = False) -> list[An
 
     def begin(module: nn.Module, _inputs: Any) -> None:
         nonlocal active
-        active = module.training or not only_training
+        # Hooks go along when a network is copied; the copy must not speak for it.
+        active = module is model and (module.training or not only_training)
         if active:
             maps.begin(module.training)
+
+    def end(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        nonlocal active
+        active = False
 
     def keep(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -145,7 +154,8 @@ def attach(model: nn.Module, maps: Maps, only_training: bool = False) -> list[An
     taps = maps._taps
     names = sorted({heard.module for tap in _all(taps) for heard in _modules(tap)})
     handles: list[Any] = [model.register_forward_pre_hook(begin)]
-    return handles + [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    handles += [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    return [*handles, model.register_forward_hook(end)]
 
 
 def _all(taps: Taps) -> list[Tap]:

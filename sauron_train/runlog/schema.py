@@ -125,7 +125,8 @@ class LayerRow:
     """One line of `layers.csv`: a prunable layer at the end of an epoch.
 
     `filters` are those left after the cut. `delta_opt` is measured on the probe images, for the network that leaves the
-    epoch. The quantiles of δ_prune leave its reference out; they and what follows are None when pruning is off.
+    epoch. The quantiles of δ_prune leave its reference out; they and what follows are None when pruning is off. The
+    last four say whether each condition for a rising threshold held; None where it was not asked for.
     """
 
     epoch: int
@@ -141,6 +142,10 @@ class LayerRow:
     raised: bool | None = None
     reference: int | None = None
     removed: int = 0
+    enough_epochs: bool | None = None
+    training_loss_settled: bool | None = None
+    no_new_best_validation: bool | None = None
+    few_filters_removed: bool | None = None
 
     def cells(self) -> dict[str, Any]:
         """Column name to value."""
@@ -152,23 +157,25 @@ class RemovedFilter:
     """A filter that went, and the survivor that says most nearly the same.
 
     `distance` is the RMS distance of the two maps on the probe images before the cut, in units of the maps' range.
+    `reference` is the filter π that it was too near to; None where a partner layer of a residual sum holds it.
     """
 
     filter: int
     delta_prune: float
     nearest: int
     distance: float
+    reference: int | None = None
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """One line of `prunings.jsonl`: a layer that lost filters in an epoch."""
+    """One line of `prunings.jsonl`: a layer that lost filters in an epoch; `reference` is the first π of it."""
 
     epoch: int
     layer: str
     threshold: float
     patience: int
-    reference: int
+    reference: int | None
     filters_before: int
     filters_after: int
     removed: tuple[RemovedFilter, ...]

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sauron_train.config import PruneConfig
-from sauron_train.pruning.policy import History, LayerMeasure, LayerState, convergence, decide, removable, thresholds
+from sauron_train.pruning.policy import History, LayerState, Measure, convergence, decide, removable, thresholds
 
 PAPER = PruneConfig()
 SETTLED = History((1.0, 0.9, 1.1, 0.95, 1.0, 1.0), (0.5, 0.4, 0.6, 0.5, 0.5, 0.5))
-MEASURE = LayerMeasure((0, 2, 5, 7), (0.0, 0.0005, 0.01, 1.0), reference=0)
 
 
-def step(state: LayerState, history: History = SETTLED, config: PruneConfig = PAPER, measure: Any = MEASURE) -> Any:
-    decisions, states = decide({"a": measure}, {"a": state}, history, config)
+def measure(channels: tuple[int, ...], delta_prune: tuple[float, ...], reference: int, **more: Any) -> Measure:
+    return Measure(channels, (reference,), np.array([delta_prune]), **more)
+
+
+MEASURE = measure((0, 2, 5, 7), (0.0, 0.0005, 0.01, 1.0), 0)
+
+
+def step(state: LayerState, history: History = SETTLED, config: PruneConfig = PAPER) -> Any:
+    decisions, states = decide({"a": MEASURE}, {"a": state}, history, config)
     return decisions["a"], states["a"]
 
 
@@ -42,9 +49,9 @@ def test_a_converged_layer_gets_the_next_threshold_and_waits() -> None:
 
 def test_filters_go_in_every_epoch_not_only_when_the_threshold_rises() -> None:
     decision, _ = step(LayerState(step=0, patience=3))
-    assert decision.removed == (2,)
+    assert decision.removed == {2: 0}
     decision, _ = step(LayerState(step=0, patience=0), History((1.0,), (1.0,)))
-    assert decision.removed == (2,)
+    assert decision.removed == {2: 0}
     assert not decision.raised
 
 
@@ -56,9 +63,31 @@ def test_nothing_rises_beyond_the_last_threshold() -> None:
 
 
 def test_the_comparison_is_strict_and_the_reference_stays() -> None:
-    assert removable(LayerMeasure((4, 8, 9), (0.3, 0.0, 0.29), 8), 0.3) == (9,)
-    assert removable(LayerMeasure((4, 8), (0.0, 0.0), 8), 0.3) == (4,)
-    assert removable(LayerMeasure((3,), (0.0,), 3), 1.0) == ()
+    assert removable(measure((4, 8, 9), (0.3, 0.0, 0.29), 8), 0.3) == {9: 8}
+    assert removable(measure((4, 8), (0.0, 0.0), 8), 0.3) == {4: 8}
+    assert removable(measure((3,), (0.0,), 3), 1.0) == {}
+
+
+def test_every_survivor_is_a_reference_in_its_turn() -> None:
+    distances = np.array([[0, 0.1, 0.9, 0.9], [0.1, 0, 0.1, 0.9], [0.9, 0.1, 0, 0.1], [0.9, 0.9, 0.1, 0]])
+    in_order = Measure((0, 1, 2, 3), (0, 1, 2, 3), distances)
+    assert removable(in_order, 0.2) == {1: 0, 3: 2}  # 1 goes before its turn, so it takes 2 with it no more
+    other_order = Measure((0, 1, 2, 3), (1, 3, 0, 2), distances[[1, 3, 0, 2]])
+    assert removable(other_order, 0.2) == {0: 1, 2: 1}
+    assert removable(in_order, 0.05) == {}
+    assert in_order.nearest_reference().tolist() == [0.1, 0.1, 0.1, 0.1]
+
+
+def test_what_is_bound_goes_as_a_whole_and_what_is_protected_stays() -> None:
+    near = (0.0, 0.1, 0.1, 0.9, 0.1)
+    bound = (frozenset((1, 3)), frozenset((2, 4)))
+    assert removable(measure((0, 1, 2, 3, 4), near, 0, bound=bound), 0.2) == {2: 0, 4: 0}
+    assert removable(measure((0, 1, 2, 3, 4), near, 0, protected=frozenset((1, 4))), 0.2) == {2: 0}
+
+
+def test_no_layer_of_a_group_is_emptied() -> None:
+    layers = (frozenset((0, 1, 2, 3)), frozenset((2, 3)))
+    assert removable(measure((0, 1, 2, 3), (0.0, 0.1, 0.1, 0.1), 0, layers=layers), 0.2) == {1: 0, 2: 0}
 
 
 @pytest.mark.parametrize(
