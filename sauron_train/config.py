@@ -340,7 +340,7 @@ def _sentence(error: ValidationError) -> str:
         return f"the configuration lacks {key!r}"
     message = first["msg"].removeprefix("Value error, ")
     if not key or first["type"] == "value_error":
-        return f"{key}: {message}" if key else message
+        return f"{key}: {message}" if key and not message.startswith(key) else message
     return f"{key}: {message[0].lower()}{message[1:]} (it is {first['input']!r})"
 
 

@@ -1,0 +1,185 @@
+"""The public class in somebody else's training loop."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from oracle import assert_equal_outputs, assert_optimizer_fits, masked
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sauron_train import History, Sauron
+from sauron_train.errors import ConfigError, EmptyLayerError, PruningError, UnknownLayerError
+from sauron_train.pruning.distances import delta_opt
+
+SETTLED = History((1.0,) * 7, (0.5,) * 7)
+EAGER: dict[str, Any] = {"prune": {"threshold_start": 0.7, "threshold_max": 0.9}}
+
+
+class Block(nn.Module):
+    """A residual block whose end is written out in `forward`."""
+
+    def __init__(self, inputs: int, outputs: int, norm: type[nn.Module] = nn.InstanceNorm2d) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1)
+        self.na, self.nb = norm(outputs), norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.na(self.a(x)), 0.1)
+        return F.leaky_relu(self.nb(self.b(y)) + self.skip(x), 0.1)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = Block(1, 8), Block(8, 6), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(F.max_pool2d(self.first(x), 2)))
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_penalty_is_delta_opt_of_what_leaves_each_block(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x, {"loss": {"lambda": 0.5}})
+    net(x)
+    penalty = sauron.penalty()
+    inner = [F.leaky_relu(block.na(block.a(i)), 0.1) for block, i in ((net.first, x), (net.second, pooled(net, x)))]
+    ends = [net.first(x), net.second(pooled(net, x))]
+    layers = [inner[0], ends[0], ends[0], inner[1], ends[1], ends[1]]
+    expected = 0.5 * torch.stack([delta_opt(maps).mean() for maps in layers]).mean()
+    torch.testing.assert_close(penalty, expected)
+    penalty.backward()
+    assert net.first.skip.weight.grad.abs().sum() > 0
+    assert net.head.weight.grad is None
+
+
+def pooled(net: Net, x: Tensor) -> Tensor:
+    return F.max_pool2d(net.first(x), 2)
+
+
+def test_a_penalty_needs_a_pass_of_its_own(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x)
+    with pytest.raises(PruningError, match="training mode before each penalty"):
+        sauron.penalty()
+    net(x)
+    sauron.penalty()
+    net.eval()(x)
+    with pytest.raises(PruningError, match="training mode before each penalty"):
+        sauron.penalty()
+
+
+def test_a_copy_of_the_network_does_not_speak_for_it(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x)
+    net(x)
+    alone = sauron.delta_opt()
+    net(x)
+    copy.deepcopy(net)(torch.zeros_like(x))
+    assert sauron.delta_opt() == alone
+
+
+@pytest.mark.parametrize("loss", [{"lambda": 0.0}, {"normalization": "off"}])
+def test_without_delta_opt_nothing_is_paid_and_pruning_goes_on(net: Net, x: Tensor, loss: dict[str, Any]) -> None:
+    sauron = Sauron(net, x, {"loss": loss, **EAGER})
+    net(x)
+    assert sauron.penalty() == 0
+    assert sauron.prune(None, [x], SETTLED).removed
+
+
+def test_layers_of_a_sum_are_decided_as_one(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x, EAGER)
+    optimizer = torch.optim.Adam(net.parameters())
+    assert ("first.skip", "first.b") in {tuple(sorted(g, reverse=True)) for g in sauron.graph.groups()}
+    twin_graph, twin = sauron.graph, copy.deepcopy(net)
+    record = sauron.prune(optimizer, [x], SETTLED)
+    together = [record.layers[name] for name in ("first.b", "first.skip")]
+    assert together[0].removed == together[1].removed
+    assert together[0].delta_prune == together[1].delta_prune
+    assert together[0].reference == together[1].reference
+    assert record.removed["first.b"] == record.removed["first.skip"] != ()
+    assert sauron.layers["first.b"] == sauron.layers["first.skip"] == 8 - len(record.removed["first.b"])
+    assert_equal_outputs(net.double(), masked(twin, twin_graph, record.cut).double(), x.double())
+    assert_optimizer_fits(net, optimizer)
+
+
+def test_excluded_layers_and_their_partners_stay(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x, {"prune": {**EAGER["prune"], "exclude": ["*.skip"]}})
+    record = sauron.prune(None, [x], SETTLED)
+    assert set(record.removed) == {"first.a", "second.a"}
+
+
+def test_with_all_references_more_goes_and_each_has_a_survivor_near(net: Net, x: Tensor) -> None:
+    counts = {}
+    for references in ("one", "all"):
+        model = copy.deepcopy(net)
+        sauron = Sauron(model, x, {"prune": {**EAGER["prune"], "references": references}})
+        record = sauron.prune(None, [x], SETTLED)
+        counts[references] = sum(map(len, record.removed.values()))
+        for layer, decided in record.layers.items():
+            survivors = set(decided.filters) - set(decided.removed)
+            assert set(decided.removed.values()) <= survivors, layer
+    assert counts["all"] > counts["one"]
+
+
+def test_a_random_reference_is_drawn_from_the_seed(net: Net, x: Tensor) -> None:
+    values = []
+    for seed in (0, 0, 1):
+        sauron = Sauron(net, x, {"loss": {"reference": "random"}, "seed": seed})
+        net(x)
+        values.append(sauron.delta_opt().item())
+        sauron.close()
+    assert values[0] == values[1] != values[2]
+
+
+def test_what_a_user_cuts_takes_its_partners_along(net: Net, x: Tensor) -> None:
+    sauron, widths = Sauron(net, x), (("first", 8), ("second", 6))
+    assert sauron.layers == {f"{block}.{conv}": n for block, n in widths for conv in ("a", "b", "skip")}
+    assert sauron.cut({"first.skip": [2, 5]}).removed == {"first.b": (2, 5), "first.skip": (2, 5)}
+    assert sauron.cut({"first.b": [7]}).removed == {"first.b": (7,), "first.skip": (7,)}
+    with pytest.raises(UnknownLayerError, match="head cannot be cut by itself: it makes an output"):
+        sauron.cut({"head": [0]})
+    assert sauron.report == {"head": "it makes an output of the network"}
+    net(x)
+
+
+def test_a_group_norm_loses_whole_groups(x: Tensor) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(), nn.Conv2d(8, 2, 1)).double()
+    sauron = Sauron(model, x.double())
+    twin_graph, twin = sauron.graph, copy.deepcopy(model)
+    record = sauron.cut({"0": [3, 6]})
+    assert record.removed == {"0": (2, 3, 6, 7)}
+    assert (model[1].num_groups, model[1].num_channels) == (2, 4)
+    assert_equal_outputs(model, masked(twin, twin_graph, record.cut), x.double())
+    with pytest.raises(EmptyLayerError):
+        sauron.cut({"0": [0, 4]})
+
+
+def test_frozen_modules_stay_frozen(net: Net, x: Tensor) -> None:
+    net.train()
+    net.first.na.eval()
+    sauron = Sauron(net, x, EAGER)
+    sauron.prune(None, [x], SETTLED)
+    assert not net.first.na.training
+    assert net.second.na.training
+
+
+def test_clear_words_for_what_cannot_be(net: Net, x: Tensor) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'loss\.lamda'"):
+        Sauron(net, x, {"loss": {"lamda": 1}})
+    with pytest.raises(PruningError, match=r"no convolution of this network can be cut \(0: it makes an output"):
+        Sauron(nn.Sequential(nn.Conv2d(1, 2, 3)), x)
+    with pytest.raises(PruningError, match="at least one batch"):
+        Sauron(net, x).prune(None, [], SETTLED)
