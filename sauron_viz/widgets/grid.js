@@ -135,14 +135,20 @@ class Grid {
     this.root = el("div", { class: "sauron-grid" }, this.head, this.scroller, this.empty, this.tip, this.live);
     root.append(this.root);
     this.stops = [
-      listen(model, ["base", "epoch"], () => this.show()),
+      listen(model, ["base", "epoch"], () => {
+        this.dismiss();
+        this.show();
+      }),
       listen(model, ["filter", "scale", "size", "label"], () => this.draw()),
       listen(model, ["msg:custom"], (content, buffers) => this.receive(content, buffers)),
       onTheme(() => this.draw()),
     ];
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.scroller);
-    this.scroller.addEventListener("scroll", () => this.draw());
+    this.scroller.addEventListener("scroll", () => {
+      this.dismiss();
+      this.draw();
+    });
     this.canvas.addEventListener("pointermove", (event) => this.hover(event));
     this.canvas.addEventListener("pointerleave", () => this.leave());
     this.canvas.addEventListener("click", (event) => this.click(event));
@@ -168,6 +174,7 @@ class Grid {
     const key = this.key_of(this.model.get("epoch"));
     const frame = this.cache.get(key);
     if (!frame) return this.ask(this.model.get("epoch"));
+    if (frame !== this.frame) this.dismiss();
     this.frame = frame;
     this.shown = key;
     this.draw();
@@ -207,6 +214,7 @@ class Grid {
   }
 
   blank(note) {
+    this.dismiss();
     this.frame = null;
     this.shown = "";
     this.empty.textContent = note || "No maps to show.";
@@ -339,9 +347,14 @@ class Grid {
     this.tip.style.top = `${event.clientY - box.top + 18}px`;
   }
 
-  leave() {
+  // The pointer may rest where another map has come to lie: what the tip says holds until the next move only.
+  dismiss() {
     this.hovered = -1;
     this.tip.hidden = true;
+  }
+
+  leave() {
+    this.dismiss();
     this.draw();
   }
 
@@ -366,6 +379,7 @@ class Grid {
     else if (event.key === "End") next = this.frame.n - 1;
     if (next === null) return;
     event.preventDefault();
+    this.dismiss();
     if (next < 0 || next >= this.frame.n) return;
     this.select(next);
     const top = Math.floor(next / columns) * this.plan.row;

@@ -99,6 +99,17 @@ def test_a_click_and_the_arrow_keys_tell_a_maps_numbers(page: Any, dashboard: Se
     assert page.is_visible(".sauron-tip")
 
 
+def test_the_tip_of_a_map_goes_when_other_maps_come(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats&epoch=12")
+    page.hover(CANVAS, position={"x": 30, "y": 30})
+    assert page.is_visible(".sauron-tip")
+    slider = page.get_by_role("slider", name="Epoch")
+    slider.focus()
+    slider.press("ArrowLeft")
+    page.wait_for_selector(".sauron-grid[data-ready$='|8']")
+    assert not page.is_visible(".sauron-tip")
+
+
 def test_whole_layer_scale_changes_the_picture(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats")
     before = page.evaluate(PIXELS)[0]
