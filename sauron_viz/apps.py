@@ -1,7 +1,7 @@
 """One class per dashboard; the last line of a notebook's cell shows it.
 
-Each takes the folder of runs; without one, `$SAURON_RUNS` or `runs` in the working directory. Importing this module
-imports no torch.
+Each takes the folder of runs; without one, `$SAURON_RUNS`, else `runs` or `demo/runs`, here or one folder up. Importing
+this module imports no torch.
 """
 
 from __future__ import annotations

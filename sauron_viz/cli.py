@@ -34,7 +34,8 @@ def serve_command(
     runs: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder that holds runs, or one run. Default: $SAURON_RUNS, else ./runs.", show_default=False
+            help="Folder that holds runs, or one run. Default: $SAURON_RUNS, else runs or demo/runs, here or one up.",
+            show_default=False,
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = PORT,

@@ -19,13 +19,27 @@ from sauron_viz.frames import Frame, make_frame
 
 ENVIRONMENT = "SAURON_RUNS"
 CACHE_BYTES = 256 * 2**20
+# Notebooks run in their own folder as often as in the one above it; the demo stands in until there are runs.
+USUAL_FOLDERS = ("runs", "../runs", "demo/runs", "../demo/runs")
 
 T = TypeVar("T")
 
 
 def default_root() -> Path:
-    """The folder of runs when none is named: `$SAURON_RUNS`, else `runs` in the working directory."""
-    return Path(os.environ.get(ENVIRONMENT) or "runs")
+    """The folder of runs when none is named: `$SAURON_RUNS`, else the first of the usual folders that is there."""
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return Path(named)
+    usual = [Path(folder) for folder in USUAL_FOLDERS]
+    return next((folder for folder in usual if folder.is_dir()), usual[0])
+
+
+def find_root(root: Path | str | None = None) -> Path:
+    """The absolute path of a folder of runs; a relative one that is not here is also looked for one folder up."""
+    asked = (Path(root) if root is not None else default_root()).expanduser()
+    above = Path("..") / asked
+    found = above if not asked.is_dir() and above.is_dir() else asked
+    return found.resolve()
 
 
 class ByteCache:
@@ -55,7 +69,8 @@ class Library:
     """The runs under one root folder, by their path relative to it."""
 
     def __init__(self, root: Path | str | None = None, cache: ByteCache | None = None) -> None:
-        self.root = Path(root if root is not None else default_root()).expanduser()
+        # Absolute, so that a message says where was looked.
+        self.root = find_root(root)
         self.cache = cache or ByteCache()
 
     def names(self) -> list[str]:
@@ -73,7 +88,7 @@ class Library:
             RunError: no run there, or a path that leaves the root.
         """
         path = (self.root / name).resolve()
-        if not path.is_relative_to(self.root.resolve()):
+        if not path.is_relative_to(self.root):
             raise RunError(f"{name!r} lies outside {self.root}; only runs inside it are shown")
         return RunView(Run(path), name, self.cache)
 

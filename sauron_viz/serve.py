@@ -70,7 +70,7 @@ def check(runs: Path, view: str, port: int) -> Path:
         ServeError: no such folder, no such view, or a port that is taken.
     """
     if not runs.is_dir():
-        raise ServeError(f"{runs} is not a folder; give the folder that holds your runs, or one run")
+        raise ServeError(f"{runs.resolve()} is not a folder; give the folder that holds your runs, or one run")
     known = views()
     if view not in known:
         raise ServeError(f"there is no view {view!r}; choose one of {', '.join(known)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,34 @@ def test_a_link_out_of_the_folder_is_refused(runs: Path, tmp_path: Path) -> None
 
 def test_the_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAURON_RUNS", raising=False)
-    assert default_root() == Path("runs")
     monkeypatch.setenv("SAURON_RUNS", "/elsewhere")
-    assert Library().root == Path("/elsewhere")
+    assert default_root() == Path("/elsewhere")
+    assert Library().root == Path("/elsewhere").resolve()
+
+
+def test_without_a_name_the_first_usual_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAURON_RUNS", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert Library().root == (tmp_path / "notebooks" / "runs").resolve()
+    for folder in ("demo/runs", "notebooks/demo/runs", "runs", "notebooks/runs"):
+        (tmp_path / folder).mkdir(parents=True)
+        assert Library().root == (tmp_path / folder).resolve()
+
+
+def test_a_named_folder_is_also_looked_for_one_folder_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert Library("mine").root == (tmp_path / "mine").resolve()
+    (tmp_path / "notebooks" / "mine").mkdir()
+    assert Library("mine").root == (tmp_path / "notebooks" / "mine").resolve()
+
+
+def test_a_missing_folder_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=f"{re.escape(str((tmp_path / 'mine').resolve()))} is not a folder"):
+        Library("mine").names()
 
 
 def test_the_cache_counts_bytes_and_drops_what_was_used_longest_ago() -> None:
