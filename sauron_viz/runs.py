@@ -93,15 +93,19 @@ class Library:
         return RunView(Run(path), name, self.cache)
 
     def first(self) -> str:
-        """The run to look at when none is named: one that is training, else the newest; "" where there is none."""
-        found = []
-        for name in self.names():
-            try:
-                created = Run(self.root / name).info.created
-            except SauronError:
-                created = ""
-            found.append((self.status(name) == "running", created, name))
-        return max(found)[2] if found else ""
+        """The run to look at when none is named; "" where there is none.
+
+        One that has epochs to show, among those one that is training, among those the newest.
+        """
+        return max(self.names(), key=self._worth, default="")
+
+    def _worth(self, name: str) -> tuple[bool, bool, str, str]:
+        run = Run(self.root / name)
+        try:
+            created, begun = run.info.created, run.last_epoch > 0
+        except SauronError:
+            created, begun = "", False
+        return begun, self.status(name) == "running", created, name
 
     def status(self, name: str) -> str:
         """How a run stands, in one word; "damaged" where its record cannot be read."""

@@ -34,6 +34,14 @@ def test_runs_are_named_by_their_path(runs: Path, tmp_path: Path) -> None:
     assert alone.open(".").title == "rats"
 
 
+def test_a_run_without_an_epoch_is_not_opened_before_one_that_has_some(tmp_path: Path) -> None:
+    write_run(tmp_path / "old", Spec(epochs=1))
+    SampleRun(tmp_path / "new", Spec(created="2024-05-01T09:30:00+00:00"))
+    library = Library(tmp_path)
+    assert library.status("new") == "running"
+    assert library.first() == "old"
+
+
 @pytest.mark.parametrize("name", ["../off", "/etc", "rats/../.."])
 def test_nothing_outside_the_folder_is_opened(runs: Path, name: str) -> None:
     with pytest.raises(RunError, match=r"outside|not a run folder"):
