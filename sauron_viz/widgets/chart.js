@@ -1,5 +1,8 @@
 // Draws a plotly figure. The library itself lives in one PlotlyLib widget and reaches a page once, however many charts.
 
+// Plotly's own event and the browser's belong to one click when no more than this lies between them.
+const CLICK = 50;
+
 async function unpack(model) {
   const id = model.get("library").replace("IPY_MODEL_", "");
   const library = await model.widget_manager.get_model(id);
@@ -109,9 +112,20 @@ export default {
 
     function clicked(point) {
       const { x, y, customdata, data } = point;
+      met = performance.now();
       setTrait(model, "clicked", { x, y, customdata: customdata ?? null, name: data.name ?? "", at: Date.now() });
     }
 
+    // Plotly tells of clicks on points only; a click beside them still names a place on the axis.
+    function clickedBeside(event) {
+      const axis = plot._fullLayout?.xaxis;
+      if (!axis || performance.now() - met < CLICK || !event.target.closest?.(".draglayer .xy")) return;
+      const x = axis.p2d(event.clientX - plot.getBoundingClientRect().left - axis._offset);
+      if (Number.isFinite(x)) setTrait(model, "clicked", { x, at: Date.now() });
+    }
+
+    let met = -Infinity;
+    plot.addEventListener("click", clickedBeside);
     let width = 0;
     const observer = new ResizeObserver(() => {
       if (Math.abs(plot.clientWidth - width) < 2) return;

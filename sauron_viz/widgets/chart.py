@@ -34,7 +34,7 @@ class PlotlyChart(anywidget.AnyWidget):
     """A card with a title, a chart and buttons that take it away as PNG, SVG or CSV.
 
     `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
-    point that was clicked: x, y, customdata and name of its trace.
+    point that was clicked: x, y, customdata and name of its trace; only x where the click met no point.
     """
 
     _esm = script("chart.js")

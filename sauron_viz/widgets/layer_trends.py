@@ -70,9 +70,10 @@ class LayerTrendsPanel(Panel):
                 figure = measure_lines(
                     view.layers, self.viewer.layers, select.value, self.picker.value, seen, state.layer
                 )
-                chart.draw(figure)
+                chart.draw(figure, f"{_NOTE} {self.named_line(seen)}")
 
     def _clicked(self, change: Any) -> None:
         layer = change.new.get("customdata")
         if layer in self._layers:
             self.viewer.state.layer = layer
+        self.viewer.choose_epoch(change.new.get("x"))

@@ -40,6 +40,10 @@ class Panel(ipywidgets.Box):
             self._stale = False
             self.viewer.guard(self.update)()
 
+    def named_line(self, epoch: int) -> str:
+        """What the line at the chosen epoch is, for the note of a chart over epochs."""
+        return f"Dotted line: epoch {epoch}; click to choose another."
+
     def _changed(self, _change: Any) -> None:
         if self._seen:
             self.update()

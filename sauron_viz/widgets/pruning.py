@@ -37,8 +37,10 @@ class PruningPanel(Panel):
         self.bars = PlotlyChart(library=library, title="Filters per layer")
         self.cuts = text("", "sauron-card sauron-full")
         self.off = text(f'<p class="sauron-empty">{_OFF}</p>', "sauron-card")
-        self.share.observe(guard(self._clicked), "clicked")
-        self.bars.observe(guard(self._clicked), "clicked")
+        for chart in (self.share, self.bars):
+            chart.observe(guard(self._layer_clicked), "clicked")
+        for chart in (self.cost, self.dice, self.loss, self.share):
+            chart.observe(guard(self._epoch_clicked), "clicked")
         self.filters = box(self.share, self.bars, css="sauron-columns", layout="grid")
         self.children = (
             self.off,
@@ -64,16 +66,21 @@ class PruningPanel(Panel):
             return
         epochs, layers = view.epochs, view.layers
         seen = view.seen_epoch(state.epoch)
-        self.cost.draw(cost_lines(epochs, view.info, seen), "For one patch and one forward pass.")
-        self.dice.draw(dice_lines(epochs, seen), "Circles: the score just before filters were cut.")
-        self.loss.draw(loss_lines(epochs, seen), _LOSS)
+        line = self.named_line(seen)
+        self.cost.draw(cost_lines(epochs, view.info, seen), f"For one patch and one forward pass. {line}")
+        self.dice.draw(dice_lines(epochs, seen), f"Circles: the score just before filters were cut. {line}")
+        self.loss.draw(loss_lines(epochs, seen), f"{_LOSS} {line}")
         if pruned:
-            self.share.draw(share_map(share_left(layers, view.info.layers), seen), "Input at the top, output below.")
+            share = share_map(share_left(layers, view.info.layers), seen)
+            self.share.draw(share, f"Input at the top, output below. {line}")
             note = f"Coloured: after epoch {seen}. Grey: at the start."
             self.bars.draw(filter_bars(layers, view.info.layers, seen, state.layer), note)
             self.cuts.value = cuts_table(view.prunings, view.title)
 
-    def _clicked(self, change: Any) -> None:
+    def _epoch_clicked(self, change: Any) -> None:
+        self.viewer.choose_epoch(change.new.get("x"))
+
+    def _layer_clicked(self, change: Any) -> None:
         point = change.new
         if point.get("y") in {info.name for info in self.viewer.layers}:
             self.viewer.state.layer = point["y"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ LOOK_FOR_RUNS_EVERY = 5
 class State(HasTraits):
     """What is looked at. Panels watch it and write to it; nothing else links them.
 
-    `epoch` is one whose maps are stored, or the last one of a run without maps. `filter` is an original number, -1 for
+    `epoch` is one whose maps are stored, or any of a run without maps. `filter` is an original number, -1 for
     none. `version` grows when the run's files do. `problem` is why there is nothing to look at.
     """
 
@@ -79,7 +80,7 @@ class Viewer:
         try:
             view = self.library.open(name) if name else None
             layers = view.info.layers if view else ()
-            epochs = (view.map_epochs or [view.run.last_epoch]) if view else [0]
+            epochs = _epochs(view)
         except SauronError as error:
             view, layers, epochs, state.problem = None, (), [0], str(error)
         else:
@@ -103,22 +104,22 @@ class Viewer:
             if self.state.run and not self._no_root:
                 self.open(self.state.run)
             return
-        before = self._last_epoch()
+        before = _epochs(self.view)[-1]
         if not self.view.refresh():
             return
         if self.view.replaced:
             self.open(self.state.run)
             return
         # A reader who looks at the newest epoch goes on seeing the newest; one who has gone back is left there.
-        epochs = self.view.map_epochs or [self.view.run.last_epoch]
+        epochs = _epochs(self.view)
         if self.state.epoch == before or self.state.epoch not in epochs:
             self.state.epoch = epochs[-1]
         self.state.version += 1
 
-    def _last_epoch(self) -> int:
-        if self.view is None:
-            return 0
-        return (self.view.map_epochs or [self.state.epoch])[-1]
+    def choose_epoch(self, wanted: object) -> None:
+        """Look at the epoch nearest to a place on an axis of epochs; what is no number is ignored."""
+        if isinstance(wanted, (int, float)) and math.isfinite(wanted):
+            self.state.epoch = min(_epochs(self.view), key=lambda epoch: abs(epoch - wanted))
 
     def _find_runs(self) -> None:
         try:
@@ -143,7 +144,7 @@ class Viewer:
             return
         if wanted.get("layer") in {layer.name for layer in self.layers}:
             self.state.layer = wanted["layer"]
-        if wanted.get("epoch", "").isdecimal() and int(wanted["epoch"]) in self.view.map_epochs:
+        if wanted.get("epoch", "").isdecimal() and int(wanted["epoch"]) in _epochs(self.view):
             self.state.epoch = int(wanted["epoch"])
         if wanted.get("filter", "").isdecimal():
             self.state.filter = int(wanted["filter"])
@@ -152,6 +153,13 @@ class Viewer:
         state = self.state
         pairs = {"run": state.run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
         self.session.query = urlencode({key: value for key, value in pairs.items() if value not in ("", -1)})
+
+
+def _epochs(view: RunView | None) -> list[int]:
+    """The epochs that can be looked at, never none."""
+    if view is None:
+        return [0]
+    return view.map_epochs or [int(epoch) for epoch in view.epochs["epoch"]] or [0]
 
 
 def _wishes(query: str) -> dict[str, str]:

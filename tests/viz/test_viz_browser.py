@@ -148,6 +148,16 @@ def test_tabs_share_the_layer_and_charts_are_drawn(page: Any, dashboard: Served)
     assert "tab=pruning" in page.evaluate("location.search")
 
 
+def test_a_click_beside_the_lines_of_a_chart_chooses_the_epoch(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats")
+    page.get_by_role("tab", name="Pruning").click()
+    page.wait_for_selector(CHART)
+    plot = page.locator(".sauron-plot").first
+    size = plot.bounding_box()
+    plot.click(position={"x": 0.37 * size["width"], "y": 0.75 * size["height"]})
+    page.wait_for_selector("text=Dotted line: epoch 4; >> visible=true")
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [

@@ -84,6 +84,40 @@ def test_controls_write_to_the_state(app: Dashboard) -> None:
     assert "δ to the nearest" in panel.detail.value
 
 
+def test_a_click_in_a_chart_chooses_the_nearest_stored_epoch(app: Dashboard) -> None:
+    for tab in ("trends", "pruning"):
+        app.tabs.value = tab
+    trends, pruning = app.panels["trends"], app.panels["pruning"]
+    pruning.cost.clicked = {"x": 5.2}
+    assert app.state.epoch == 4
+    for chart in (pruning.cost, pruning.dice, pruning.loss, pruning.share):
+        assert "Dotted line: epoch 4;" in chart.note
+    pruning.share.clicked = {"x": 7, "y": "enc_conv_1"}
+    assert (app.state.epoch, app.state.layer) == (8, "enc_conv_1")
+    pruning.bars.clicked = {"x": 1, "y": "enc_conv_2"}
+    assert (app.state.epoch, app.state.layer) == (8, "enc_conv_2")
+    app.tabs.value = "trends"
+    trends.charts[0].clicked = {"x": 1, "customdata": "enc_conv_1"}
+    assert (app.state.epoch, app.state.layer) == (1, "enc_conv_1")
+    assert all("Dotted line: epoch 1;" in chart.note for chart in trends.charts)
+    trends.charts[0].clicked = {"x": "nowhere"}
+    assert app.state.epoch == 1
+
+
+def test_any_epoch_can_be_chosen_in_a_run_without_maps(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "bare", Spec(maps=False)).run(until=3)
+    app = PruningProgress(tmp_path)
+    assert app.state.epoch == 3
+    app.panel.cost.clicked = {"x": 2.2}
+    run.step()
+    app.viewer.beat()
+    assert app.state.epoch == 2
+    app.panel.cost.clicked = {"x": 99}
+    run.step()
+    app.viewer.beat()
+    assert app.state.epoch == 5
+
+
 def test_a_removed_filter_is_traced_to_its_cut(app: Dashboard) -> None:
     cut = next(c for c in app.viewer.view.prunings if c.layer == app.state.layer)
     app.state.filter = cut.removed[0].filter
