@@ -107,13 +107,17 @@ def describe(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or path of a YAML file.")],
     changes: SetOption = None,
     config_only: Annotated[
-        bool, typer.Option("--config", help="Print the whole configuration as YAML, defaults included.")
+        bool,
+        typer.Option(
+            "--config",
+            help="Print the whole configuration as YAML, with what each key means: a recipe of your own to begin with.",
+        ),
     ] = False,
 ) -> None:
     """Show what a recipe trains: its network layer by layer, what can be pruned, what it costs."""
     config = _config(recipe, changes)
     if config_only:
-        typer.echo(config.to_yaml(), nl=False)
+        typer.echo(config.explained(), nl=False)
         return
     from sauron_train.describe import describe_network  # noqa: PLC0415
 
@@ -201,6 +205,7 @@ def _bar(what: str) -> Iterator[OnProgress]:
 
 
 def _summary(out: Path) -> None:
+    from sauron_train.describe import share  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
     finished = Run(out)
@@ -208,8 +213,8 @@ def _summary(out: Path) -> None:
     filters = sum(layer.filters for layer in info.layers)
     console.print(
         f"\n[bold]{escape(finished.name)}[/]: validation Dice {last['val_dice']:.3f}, "
-        f"{last['filters'] / filters:.0%} of the filters, {last['parameters'] / info.parameters:.0%} of the parameters "
-        f"and {last['flops'] / info.flops:.0%} of the FLOPs are left\n"
+        f"{share(last['filters'], filters)} of the filters, {share(last['parameters'], info.parameters)} of the "
+        f"parameters and {share(last['flops'], info.flops)} of the FLOPs are left\n"
         f"See it: [bold]sauron-viz serve {escape(str(out.parent))}[/]   "
         f"Score it: [bold]sauron-train evaluate {escape(str(out))}[/]",
         highlight=False,

@@ -34,6 +34,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
+    def _explained_keys(self) -> list[str]:
+        values = self.model_dump(by_alias=True, mode="json")
+        fields = {field.alias or name: field for name, field in type(self).model_fields.items()}
+        return [_key_line(key, values[key], field.description) for key, field in fields.items()]
+
 
 class DataConfig(Section):
     """Which cases are trained on, and in what pieces the network sees them."""
@@ -252,6 +257,17 @@ class Config(Section):
             raise ValueError(f"augment.flip_axes must lie between 0 and {self.network.dim - 1}")
         return self
 
+    def explained(self) -> str:
+        """The same YAML with what each key means beside it."""
+        lines = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                lines += [f"{name}:", *(f"  {line}" for line in value._explained_keys())]
+            else:
+                lines.append(_key_line(name, value, field.description))
+        return "\n".join(lines) + "\n"
+
     def to_yaml(self) -> str:
         """The whole configuration as YAML, defaults included, in the order of the sections above."""
         return yaml.safe_dump(
@@ -322,6 +338,13 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]
     return keys
 
 
+def _key_line(key: str, value: Any, description: str | None) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    # A single value is a whole YAML document, and ends as one.
+    plain = f"{key}: {text.strip().removesuffix('...').strip()}"
+    return f"{plain}  # {description}" if description else plain
+
+
 def _section_type(annotation: Any) -> type[BaseModel] | None:
     options = get_args(annotation) if get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
@@ -337,7 +360,10 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_suggestion(key)}"
     if first["type"] == "missing":
-        return f"the configuration lacks {key!r}"
+        parent, _, last = key.rpartition(".")
+        return f"{parent} has too few numbers" if last.isdigit() else f"the configuration lacks {key!r}"
+    if first["type"] == "tuple_type":
+        return f"{key} must be a list of numbers in brackets, as in [64, 64] (it is {first['input']!r})"
     message = first["msg"].removeprefix("Value error, ")
     if not key or first["type"] == "value_error":
         return f"{key}: {message}" if key and not message.startswith(key) else message
@@ -346,6 +372,9 @@ def _sentence(error: ValidationError) -> str:
 
 def _suggestion(key: str) -> str:
     known = known_keys()
+    sections = list(dict.fromkeys(k.split(".")[0] for k in known))
+    if "." not in key and (near := difflib.get_close_matches(key, sections, n=1)):
+        return f"; did you mean {near[0]!r}?"
     by_last = {k.rsplit(".", 1)[-1]: k for k in known}
     near = difflib.get_close_matches(key, known, n=1) or [
         by_last[last] for last in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1)

@@ -41,7 +41,8 @@ def describe_network(config: Config) -> RenderableType:
         f"\n{len(graph.layers)} layers with {sum(graph.widths().values()):,} filters can be pruned; "
         f"{fixed} make the output and stay whole.\n"
         f"{cost.parameters:,} parameters, {cost.flops / 1e9:.2f} GFLOPs per patch of "
-        f"{' x '.join(map(str, config.data.patch))} with {channels} channel(s) and {_CLASSES} classes."
+        f"{' x '.join(map(str, config.data.patch))} with {channels} channel(s),\n"
+        f"assuming {_CLASSES} classes, the background included."
     )
     title = Text(f"{config.name}: {config.description}\n", style="bold")
     return Group(title, table, Text(foot))
@@ -57,13 +58,21 @@ def _readers(graph: ChannelGraph) -> dict[str, list[str]]:
 
 def compare_runs(runs: Sequence[Run]) -> Table:
     """How runs ended, side by side: Dice, and what is left of filters, parameters and FLOPs."""
-    table = Table(box=None, header_style="bold")
+    names = list(dict.fromkeys(run.info.dataset for run in runs))
+    title = f"{names[0]}, validation cases" if len(names) == 1 else f"different data sets: {', '.join(names)}"
+    table = Table(box=None, header_style="bold", title=escape(title), title_justify="left")
     for heading in ("run", "δ_opt", "pruning", "epochs", "Dice", "filters", "params", "FLOPs", "minutes"):
         words = heading in ("run", "δ_opt", "pruning")
         table.add_column(heading, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
     for run in runs:
         table.add_row(escape(run.name), *_modes(run.config), *_ending(run))
     return table
+
+
+def share(left: float, whole: float) -> str:
+    """In percent; what has lost anything at all does not read as 100 %."""
+    text = f"{left / whole:.0%}"
+    return f"{min(left / whole, 0.999):.1%}" if text == "100%" and left < whole else text
 
 
 def _modes(config: Config) -> tuple[str, str]:
@@ -83,8 +92,8 @@ def _ending(run: Run) -> tuple[str, ...]:
     return (
         str(len(epochs)),
         f"{last['val_dice']:.3f}",
-        f"{last['filters'] / filters:.0%}",
-        f"{last['parameters'] / info.parameters:.0%}",
-        f"{last['flops'] / info.flops:.0%}",
+        share(last["filters"], filters),
+        share(last["parameters"], info.parameters),
+        share(last["flops"], info.flops),
         f"{epochs['seconds'].sum() / 60:.1f}",
     )

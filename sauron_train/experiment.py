@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from sauron_train.complexity import Complexity
 from sauron_train.config import Config
-from sauron_train.data.load import load_volumes
+from sauron_train.data.load import check_channels, load_volumes
 from sauron_train.data.loader import training_loader
 from sauron_train.data.nnunet import read_dataset
 from sauron_train.data.patches import TrainingPatches
@@ -70,10 +70,13 @@ class Experiment:
             ConfigError: a configuration that does not fit it.
         """
         dataset = read_dataset(data)
+        check_channels(dataset, config)
         split = split_cases(dataset, config.data, config.seed)
         cases = (*split.train, *split.validation)
         volumes = load_volumes(cases, dataset, config, on_progress)
         train, validation = volumes[: len(split.train)], volumes[len(split.train) :]
+        for what, some in (("training", train), ("validation", validation)):
+            _refuse_unlabelled(some, what, dataset)
         return cls(
             config=config,
             dataset=dataset,
@@ -113,6 +116,14 @@ class Experiment:
             parameters=cost.parameters,
             flops=cost.flops,
             epochs_planned=self.config.epochs,
+        )
+
+
+def _refuse_unlabelled(volumes: Sequence[Volume], what: str, dataset: Dataset) -> None:
+    if not any(volume.label is not None and bool(volume.label.any()) for volume in volumes):
+        raise DataError(
+            f"no {what} case of {dataset.name} has a voxel of any structure, only background, so there is nothing to "
+            "learn or to score; look at labelsTr"
         )
 
 

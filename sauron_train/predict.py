@@ -77,7 +77,7 @@ def predict(run: Run, inputs: Sequence[Path], out: Path, epoch: int | None, on_p
         The files written.
 
     Raises:
-        DataError, RunError: bad input; nothing has been written then, or whole files only.
+        DataError, RunError: bad input; nothing has been written then.
     """
     predictor = Predictor.from_run(run, epoch)
     channels = predictor.info.architecture.in_channels
@@ -86,11 +86,15 @@ def predict(run: Run, inputs: Sequence[Path], out: Path, epoch: int | None, on_p
     for target in targets:
         if target.exists():
             raise DataError(f"{target} exists already; choose another --out, a segmentation is never written over")
-    for done, (case, target) in enumerate(zip(cases, targets, strict=True)):
-        on_progress(done, len(cases), case.name)
+    for done, case in enumerate(cases):
+        # All are read once before any is segmented: a file that is damaged is told before an hour's work, not after.
+        on_progress(done, 2 * len(cases), f"checking {case.name}")
+        load_image(case.images, predictor.config, channels)
+    for done, (case, target) in enumerate(zip(cases, targets, strict=True), start=len(cases)):
+        on_progress(done, 2 * len(cases), case.name)
         volume = load_image(case.images, predictor.config, channels)
         save_labels(predictor.segment(volume, case.images[0]), case.images[0], target)
-    on_progress(len(cases), len(cases), "")
+    on_progress(2 * len(cases), 2 * len(cases), "")
     return targets
 
 

@@ -35,7 +35,7 @@ def load_volumes(
         DataError: a file that cannot be read, voxels that are NaN, label values that `dataset.json` does not list, or
             another number of channels than the recipe is made for.
     """
-    _check_channels(dataset, config)
+    check_channels(dataset, config)
     volumes = []
     for done, case in enumerate(cases, start=1):
         volumes.append(_load_case(case, dataset.labels, config.preprocess))
@@ -136,7 +136,12 @@ def check_labels(label: npt.NDArray[np.float32], labels: dict[str, int], source:
     return torch.from_numpy(label.astype(np.uint8))
 
 
-def _check_channels(dataset: Dataset, config: Config) -> None:
+def check_channels(dataset: Dataset, config: Config) -> None:
+    """Refuse a data set with another number of channels than the recipe is made for.
+
+    Raises:
+        DataError: it has.
+    """
     wanted = config.data.channels
     if wanted is not None and wanted != len(dataset.channels):
         raise DataError(

@@ -54,11 +54,12 @@ def images_in(paths: Sequence[Path], channels: int) -> list[Case]:
 
     Args:
         paths: folders that hold CASE_0000.nii.gz files, or such files themselves (one channel of a case is enough if
-            the others lie beside it). A single-channel file may also be called CASE.nii.gz.
+            the others lie beside it). A file that is named
+            itself may also be called CASE.nii.gz, if the network takes one channel.
         channels: how many files make a case.
 
     Raises:
-        DataError: nothing there, or a case that lacks a channel.
+        DataError: nothing there, a case with fewer or more channels, or a file in a folder that is named otherwise.
     """
     found: dict[str, Case] = {}
     for path in paths:
@@ -68,7 +69,7 @@ def images_in(paths: Sequence[Path], channels: int) -> list[Case]:
         if not files:
             raise DataError(f"{path} holds no .nii.gz or .nii file")
         for file in files:
-            case = _unlabelled(file, channels)
+            case = _unlabelled(file, channels, named=not path.is_dir())
             found.setdefault(case.name, case)
     return [found[name] for name in sorted(found)]
 
@@ -78,13 +79,16 @@ def _images(folder: Path, ending: str) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.name.endswith(ending) and not file.name.startswith("."))
 
 
-def _unlabelled(file: Path, channels: int) -> Case:
+def _unlabelled(file: Path, channels: int, named: bool) -> Case:
     ending = next((ending for ending in ENDINGS if file.name.endswith(ending)), None)
     if ending is None:
         raise DataError(f"{file} is no NIfTI file; images must end in {' or '.join(ENDINGS)}")
     stem = file.name.removesuffix(ending)
     match = re.fullmatch(r"(.+)_(\d{4})", stem)
     if match is None:
+        if not named:
+            # Label maps are named so: a folder of them is not what anybody wants to segment.
+            raise DataError(f"{file} is not named CASE_0000{ending}, as images are; name the file itself to segment it")
         if channels != 1:
             raise DataError(f"{file} must be named CASE_0000{ending}: the network takes {channels} channels")
         return Case(stem, (file,), None)
@@ -92,6 +96,8 @@ def _unlabelled(file: Path, channels: int) -> Case:
     for image in images:
         if not image.is_file():
             raise DataError(f"case {match[1]} lacks {image.name}; the network takes {channels} channel(s)")
+    if int(match[2]) >= channels or file.with_name(f"{match[1]}_{channels:04d}{ending}").is_file():
+        raise DataError(f"case {match[1]} has more channels than the {channels} that the network takes; remove them")
     return Case(match[1], images, None)
 
 

@@ -66,7 +66,8 @@ def _group(case: Case, pattern: re.Pattern[str] | None) -> str:
     match = pattern.search(case.name)
     if match is None or match[1] is None:
         raise DataError(
-            f"case {case.name} does not match data.group_by {pattern.pattern!r}; correct the expression or the name"
+            f"case {case.name} does not match data.group_by {pattern.pattern!r}; correct the expression, or set it to "
+            "null if every case is a patient of its own"
         )
     return match[1]
 

@@ -33,5 +33,9 @@ def load(recipe: str) -> dict[str, Any]:
         raise ConfigError(f"there is no recipe {recipe!r}; {hint}")
     try:
         return load_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"the recipe {path} is not there; `sauron-train recipes` lists those that come with Sauron"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the recipe {path} cannot be read: {error}") from None

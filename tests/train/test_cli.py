@@ -175,6 +175,10 @@ def broken(phantom: Path, folder: Path, how: str) -> Path:
         voxels = np.asarray(label.dataobj).copy()
         voxels[0, 0, 0] = 7
         nib.save(nib.Nifti1Image(voxels, label.affine), first)
+    elif how == "background only":
+        for path in (data / "labelsTr").iterdir():
+            label = nib.load(path)
+            nib.save(nib.Nifti1Image(np.zeros(label.shape, dtype=np.uint8), label.affine), path)
     return data
 
 
@@ -184,6 +188,7 @@ def broken(phantom: Path, folder: Path, how: str) -> Path:
         ("no dataset.json", [], "dataset.json"),
         ("image without label", [], "has no label"),
         ("unknown label value", [], "label value 7"),
+        ("background only", [], "no training case of Phantom2D has a voxel of any structure"),
         ("", ["--set", "data.channels=2"], "has 1 channels but the recipe is made for 2"),
         ("", ["--set", "loss.lamda=1"], "did you mean 'loss.lambda'"),
     ],
@@ -199,6 +204,25 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_predict_writes_nothing_unless_all_images_can_be_used(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "o"
+    shutil.copytree(phantom / "imagesTr", images)
+    last = sorted(images.iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-40])
+    more = tmp_path / "two" / last.name.replace("_0000", "_0001")
+    shutil.copytree(phantom / "imagesTr", more.parent)
+    shutil.copy(more.with_name(last.name), more)
+    for folder, sentence in (
+        (images, last.name),
+        (more.parent, "has more channels than the 1 that the network takes"),
+        (phantom / "labelsTr", "_0000.nii.gz, as images are"),
+    ):
+        done = sauron("predict", trained, folder, "--out", out)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert not out.exists()
 
 
 def test_other_bad_input(phantom: Path, trained: Path, tmp_path: Path) -> None:

@@ -71,13 +71,34 @@ def test_overrides_are_yaml_and_leave_the_recipe_alone() -> None:
     assert "loss.lambda" in known_keys()
 
 
+def test_the_explained_configuration_is_a_recipe() -> None:
+    config = parse(recipes.load("hippocampus3d"))
+    text = config.explained()
+    assert parse(load_yaml(text, "x")) == config
+    assert "lambda: 0.5  # weight of δ_opt" in text
+    assert set(known_keys()) <= {key for key in known_keys() if f"{key.rsplit('.', 1)[-1]}: " in text}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("prun.enabled=false", "unknown key 'prun'; did you mean 'prune'"),
+        ("preprocess.spacing=[1, 1]", "preprocess.spacing has too few numbers"),
+        ("data.patch=40", r"data.patch must be a list of numbers in brackets, as in \[64, 64\]"),
+    ],
+)
+def test_mistakes_in_a_key_or_its_kind_are_said_plainly(change: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse(with_overrides(recipes.load("hippocampus3d"), [change]))
+
+
 def test_recipes_by_name_and_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(SMALL))
     assert recipes.load(str(path)) == SMALL
     with pytest.raises(ConfigError, match="did you mean 'phantom2d'"):
         recipes.load("phantom2")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is not there; `sauron-train recipes`"):
         recipes.load(str(tmp_path / "none.yaml"))
     with pytest.raises(ConfigError, match="table of keys"):
         load_yaml("- a\n- b", "x")
