@@ -46,7 +46,10 @@ export default {
   render({ model, el: root }) {
     const canvas = el("canvas", { class: "sauron-image-canvas", role: "img" });
     const caption = el("figcaption", {});
-    const figure = el("figure", { class: "sauron-image" }, caption, canvas);
+    const id = uniqueId("outlines");
+    const drawn = el("input", { type: "checkbox", id, checked: true, onchange: () => draw() });
+    const toggle = el("div", { class: "sauron-check", hidden: true }, drawn, el("label", { for: id, text: "Outlines" }));
+    const figure = el("figure", { class: "sauron-image" }, el("header", {}, caption, toggle), canvas);
     root.append(figure);
 
     function picture() {
@@ -68,6 +71,7 @@ export default {
       canvas.setAttribute("aria-label", model.get("alt") || model.get("caption"));
       const empty = !h || !w || model.get("pixels").byteLength !== h * w;
       figure.classList.toggle("sauron-image-none", empty);
+      toggle.hidden = empty || !model.get("label").byteLength;
       if (empty) return;
       const side = figure.clientWidth;
       if (side < 20) return;
@@ -84,7 +88,7 @@ export default {
       const colours = model.get("class_colours");
       for (const [name, dash] of [["label", []], ["prediction", [4 * dpr, 3 * dpr]]]) {
         const mask = bytes(model.get(name));
-        if (mask.length !== h * w) continue;
+        if (!drawn.checked || mask.length !== h * w) continue;
         for (const [value, colour] of Object.entries(colours)) {
           context.setLineDash(dash);
           context.lineWidth = (dash.length ? 1.6 : 2.2) * dpr;
@@ -92,6 +96,7 @@ export default {
           outline(context, mask, Number(value), h, w, canvas.width / w, canvas.height / h);
         }
       }
+      figure.dataset.outlines = drawn.checked ? "yes" : "no";
       figure.dataset.ready = "yes";
     }
 

@@ -117,6 +117,13 @@ def test_whole_layer_scale_changes_the_picture(page: Any, dashboard: Served) -> 
     page.wait_for_function(f"({PIXELS})()[0] !== {before}")
 
 
+def test_the_outlines_over_the_image_can_be_taken_away(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats")
+    page.wait_for_selector(".sauron-image[data-outlines=yes]")
+    page.get_by_role("checkbox", name="Outlines").uncheck()
+    page.wait_for_selector(".sauron-image[data-outlines=no]")
+
+
 def test_slices_of_a_volume(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=kits")
     before = page.get_attribute(GRID, "data-ready")
