@@ -42,6 +42,18 @@ class Frame:
         )  # fmt: skip
         return np.stack([np.asarray(column, dtype=np.float32) for column in columns]).tobytes()
 
+    @property
+    def whole_range(self) -> tuple[float, float]:
+        """The lowest and the highest value of all maps."""
+        return float(self.low.min()), float(self.high.max())
+
+    def on_common_scale(self, row: int) -> Bytes:
+        """One map as bytes over the range of all maps."""
+        low, high = self.whole_range
+        values = self.low[row] + self.pixels[row] / np.float32(255) * (self.high[row] - self.low[row])
+        ends = np.array([low], np.float32), np.array([high], np.float32)
+        return np.asarray(_quantise(values[None], *ends)[0])
+
     def index(self, number: int) -> int | None:
         """The row of a filter by its original number, None if it is gone."""
         found = np.flatnonzero(self.filters == number)

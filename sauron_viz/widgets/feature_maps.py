@@ -9,9 +9,9 @@ import numpy as np
 
 from sauron_train.errors import SauronError
 from sauron_train.runlog.schema import Array
-from sauron_viz.frames import Frame, slice_position, take_slice, to_bytes
+from sauron_viz.frames import Bytes, Frame, slice_position, take_slice, to_bytes
 from sauron_viz.runs import RunView
-from sauron_viz.theme import class_colours, palette
+from sauron_viz.theme import CIVIDIS_CSS, class_colours, palette
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Choice, Select, Slider
 from sauron_viz.widgets.grid import FeatureGrid, ImageView
@@ -59,6 +59,7 @@ class FeatureMapsPanel(Panel):
         self.layer.observe(guard(lambda change: self._set("layer", change.new)), "value")
         self.image.observe(guard(lambda change: self._set("image", int(change.new or 0))), "value")
         self.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
+        self.scale.observe(guard(lambda _: self._update_detail()), "value")
         self.size.observe(guard(lambda change: setattr(self.grid, "size", int(change.new))), "value")
         self.axis.observe(guard(lambda _: self._cut_elsewhere()), "value")
         self.slice.observe(guard(lambda _: self.update()), "value")
@@ -228,12 +229,21 @@ class FeatureMapsPanel(Panel):
         show(self.pair, True)
         other = int(frame.nearest[row])
         aspect = self.grid.aspect
-        self.chosen.put(frame.pixels[row], f"Filter {number}", alt=f"Map of filter {number}", aspect=aspect)
+        self.chosen.put(self._coloured(frame, row), f"Filter {number}", alt=f"Map of filter {number}", aspect=aspect)
         near = frame.index(other)
-        picture = None if near is None else frame.pixels[near]
+        picture = None if near is None else self._coloured(frame, near)
         name = f"Nearest: {other}" if near is not None else ""
         self.nearest.put(picture, name, alt=f"Map of filter {other}", aspect=aspect)
-        self.detail.value = _numbers(frame, row)
+        ends = frame.whole_range if self._common else (float(frame.low[row]), float(frame.high[row]))
+        self.detail.value = _colour_bar(*ends) + _numbers(frame, row)
+
+    @property
+    def _common(self) -> bool:
+        """Whether all maps of the layer share one colour scale."""
+        return bool(self.scale.value == "layer")
+
+    def _coloured(self, frame: Frame, row: int) -> Bytes:
+        return frame.on_common_scale(row) if self._common else frame.pixels[row]
 
     def _where_it_went(self, number: int) -> str:
         view, layer = self.viewer.view, self.viewer.state.layer
@@ -245,6 +255,11 @@ class FeatureMapsPanel(Panel):
                     f"τ {cut.threshold:.3f}); filter {gone.nearest} said most nearly the same ({gone.distance:.3f})."
                 )
         return f"This layer has no filter {number} at this epoch."
+
+
+def _colour_bar(low: float, high: float) -> str:
+    bar = f'<i style="--scale:{CIVIDIS_CSS}"></i>'
+    return f'<div class="sauron-scale"><span>{esc(f"{low:.3g}")}</span>{bar}<span>{esc(f"{high:.3g}")}</span></div>'
 
 
 def _numbers(frame: Frame, row: int) -> str:

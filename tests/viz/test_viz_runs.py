@@ -142,6 +142,13 @@ def test_a_frame_holds_each_map_over_its_own_range(runs: Path) -> None:
     assert view.frame(4, "enc_conv_2", 1) is frame
 
 
+def test_on_the_common_scale_only_the_extremes_of_the_layer_reach_the_ends() -> None:
+    maps = np.array([[[0, 1]], [[1, 4]]], np.float32)
+    frame = make_frame(maps, np.arange(2), np.zeros((2, 2)), np.zeros(2))
+    assert frame.whole_range == (0, 4)
+    assert [frame.on_common_scale(row).tolist() for row in (0, 1)] == [[[0, 64]], [[64, 255]]]
+
+
 def test_one_constant_map_alone_is_no_problem() -> None:
     frame = make_frame(np.ones((1, 4, 4), np.float16), np.array([7]), np.zeros((1, 1)), np.array([np.nan]))
     assert frame.pixels.max() == 0

@@ -118,6 +118,20 @@ def test_any_epoch_can_be_chosen_in_a_run_without_maps(tmp_path: Path) -> None:
     assert app.state.epoch == 5
 
 
+def test_the_scale_of_the_whole_layer_holds_beside_the_grid_too(app: Dashboard) -> None:
+    panel = app.panels["maps"]
+    app.state.filter = 2
+    own = panel.chosen.pixels
+    frame = panel._frame(app.state.epoch)
+    panel.scale.value = "layer"
+    assert panel.chosen.pixels == frame.on_common_scale(frame.index(2)).tobytes() != own
+    low, high = frame.whole_range
+    assert f"<span>{low:.3g}</span>" in panel.detail.value
+    assert f"<span>{high:.3g}</span>" in panel.detail.value
+    panel.scale.value = "map"
+    assert panel.chosen.pixels == own
+
+
 def test_a_removed_filter_is_traced_to_its_cut(app: Dashboard) -> None:
     cut = next(c for c in app.viewer.view.prunings if c.layer == app.state.layer)
     app.state.filter = cut.removed[0].filter
