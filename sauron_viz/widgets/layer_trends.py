@@ -21,7 +21,7 @@ class LayerTrendsPanel(Panel):
         """Make the picker and the two charts with their measures."""
         guard, library = self.viewer.guard, self.viewer.plotly
         self.picker = LayerPicker()
-        self.measure = [Select(label="Measure"), Select(label="Measure below")]
+        self.measure = [Select(label="Chart"), Select(label="Second chart")]
         self.charts = [PlotlyChart(library=library, note=_NOTE), PlotlyChart(library=library, note=_NOTE)]
         self._layers: list[str] = []
         self.picker.observe(guard(lambda _: self._draw()), "value")
