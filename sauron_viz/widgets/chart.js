@@ -42,15 +42,17 @@ function themed(text, dark) {
   return figure;
 }
 
-function csv(traces) {
+function csv(traces, layout) {
   const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : value ?? "");
-  const rows = [["series", "x", "y", "z"]];
+  const named = (axis, otherwise) => layout[axis]?.title?.text || otherwise;
+  const rows = [["series", named("xaxis", "x"), named("yaxis", typeof traces[0]?.y?.[0] === "string" ? "layer" : "y")]];
+  if (traces.some((trace) => trace.z)) rows[0].push("value");
   for (const trace of traces) {
     if (trace.z) {
       trace.z.forEach((line, i) => line.forEach((z, j) => rows.push([trace.name, trace.x[j], trace.y[i], z])));
     } else {
       const x = trace.x ?? [];
-      Array.from(x).forEach((value, i) => rows.push([trace.name, value, trace.y[i], ""]));
+      Array.from(x).forEach((value, i) => rows.push([trace.name, value, trace.y[i]]));
     }
   }
   return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
@@ -77,12 +79,13 @@ export default {
 
     function words() {
       title.textContent = model.get("title");
+      title.title = model.get("hint");
       note.textContent = model.get("note");
       plot.setAttribute("aria-label", `${model.get("title")}. ${model.get("note")}`);
       actions.replaceChildren(
         act("PNG", named("PNG"), () => save("png")),
         act("SVG", named("SVG"), () => save("svg")),
-        act("CSV", named("CSV"), () => download(`${name()}.csv`, new Blob([csv(plot._fullData)], { type: "text/csv" }))),
+        act("CSV", named("CSV"), () => download(`${name()}.csv`, new Blob([csv(plot._fullData, plot.layout)], { type: "text/csv" }))),
       );
     }
 
@@ -133,7 +136,7 @@ export default {
       if (width) draw();
     });
     observer.observe(card);
-    const stops = [listen(model, ["figure", "empty"], draw), listen(model, ["title", "note"], words), onTheme(draw)];
+    const stops = [listen(model, ["figure", "empty"], draw), listen(model, ["title", "note", "hint"], words), onTheme(draw)];
     words();
     draw();
     return () => {

@@ -35,6 +35,7 @@ class PlotlyChart(anywidget.AnyWidget):
 
     `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
     point that was clicked: x, y, customdata and name of its trace; only x where the click met no point.
+    `hint` is what the pointer reads on the title.
     """
 
     _esm = script("chart.js")
@@ -42,6 +43,7 @@ class PlotlyChart(anywidget.AnyWidget):
     figure = Unicode().tag(sync=True)
     title = Unicode().tag(sync=True)
     note = Unicode().tag(sync=True)
+    hint = Unicode().tag(sync=True)
     empty = Unicode("Nothing to draw yet.").tag(sync=True)
     clicked = Dict().tag(sync=True)
 

@@ -42,7 +42,7 @@ class Panel(ipywidgets.Box):
 
     def named_line(self, epoch: int) -> str:
         """What the line at the chosen epoch is, for the note of a chart over epochs."""
-        return f"Dotted line: epoch {epoch}; click to choose another."
+        return f"Orange dotted line: epoch {epoch}; click to choose another."
 
     def _changed(self, _change: Any) -> None:
         if self._seen:

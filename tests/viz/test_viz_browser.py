@@ -162,7 +162,19 @@ def test_a_click_beside_the_lines_of_a_chart_chooses_the_epoch(page: Any, dashbo
     plot = page.locator(".sauron-plot").first
     size = plot.bounding_box()
     plot.click(position={"x": 0.37 * size["width"], "y": 0.75 * size["height"]})
-    page.wait_for_selector("text=Dotted line: epoch 4; >> visible=true")
+    page.wait_for_selector("text=Orange dotted line: epoch 4; >> visible=true")
+
+
+def test_the_csv_of_a_chart_is_named_after_its_axes(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=rats")
+    page.get_by_role("tab", name="Pruning").click()
+    page.wait_for_function("document.querySelectorAll('.sauron-chart[data-ready=yes]').length === 5")
+    heads = []
+    for title in ("What is left of the network", "Filters left, layer by layer", "Filters per layer"):
+        with page.expect_download() as caught:
+            page.get_by_role("button", name=f"Save {title} as CSV").click()
+        heads.append(Path(caught.value.path()).read_text().splitlines()[0])
+    assert heads == ["series,epoch,share left (%)", "series,epoch,layer,value", "series,filters,layer"]
 
 
 @pytest.mark.parametrize(
