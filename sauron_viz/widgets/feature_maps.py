@@ -16,6 +16,7 @@ from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Choice, Select, Slider
 from sauron_viz.widgets.grid import FeatureGrid, ImageView
 from sauron_viz.widgets.panel import Panel
+from sauron_viz.words import explain
 
 _SIZES = [["0", "Fit"], ["48", "S"], ["80", "M"], ["144", "L"]]
 _SCALES = [["map", "Each map"], ["layer", "Whole layer"]]
@@ -270,7 +271,10 @@ def _numbers(frame: Frame, row: int) -> str:
         items.append(("δ to the nearest", f"{frame.nearest_distance[row]:.3f}"))
     if np.isfinite(frame.delta_prune[row]):
         items.append(("δ_prune", f"{frame.delta_prune[row]:.3f}"))
-    cells = "".join(f"<tr><td>{esc(name)}</td><td class='num'>{esc(value)}</td></tr>" for name, value in items)
+    cells = "".join(
+        f'<tr title="{esc(explain(name))}"><td>{esc(name)}</td><td class="num">{esc(value)}</td></tr>'
+        for name, value in items
+    )
     return f'<table class="sauron-table"><tbody>{cells}</tbody></table>'
 
 

@@ -10,6 +10,7 @@ from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Select
 from sauron_viz.widgets.panel import Panel
+from sauron_viz.words import HEADER
 
 _WORDS = {
     "running": "training now",
@@ -115,7 +116,9 @@ def _numbers(view: RunView) -> str:
     loss = view.config.loss
     mode = "off" if loss.normalization == "off" else f"{esc(loss.normalization)} <small>λ = {loss.lambda_:g}</small>"
     cells.append(("δ_opt", mode))
-    items = "".join(f"<div><dt>{esc(name)}</dt><dd>{value}</dd></div>" for name, value in cells)
+    items = "".join(
+        f'<div title="{esc(HEADER[name])}"><dt>{esc(name)}</dt><dd>{value}</dd></div>' for name, value in cells
+    )
     return f'<dl class="sauron-numbers" data-epoch="{esc(done)}">{items}</dl>'
 
 

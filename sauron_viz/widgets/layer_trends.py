@@ -10,6 +10,7 @@ from sauron_viz.widgets.base import box
 from sauron_viz.widgets.chart import PlotlyChart
 from sauron_viz.widgets.controls import LayerPicker, Select
 from sauron_viz.widgets.panel import Panel
+from sauron_viz.words import explain
 
 _NOTE = "Solid: encoder; dashed: decoder; dotted: transposed. A dot marks an epoch in which the layer lost filters."
 
@@ -59,6 +60,7 @@ class LayerTrendsPanel(Panel):
         view, state = self.viewer.view, self.viewer.state
         for select, chart in zip(self.measure, self.charts, strict=True):
             chart.title = next((text for column, text in select.options if column == select.value), "")
+            chart.hint = explain(chart.title)
             if view is None or not select.value or view.layers.empty:
                 chart.empty = state.problem or "No epoch is complete yet; the first one appears here by itself."
                 chart.draw(None)

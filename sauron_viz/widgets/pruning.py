@@ -14,6 +14,7 @@ from sauron_viz.runs import share_left
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.chart import PlotlyChart
 from sauron_viz.widgets.panel import Panel
+from sauron_viz.words import TAU
 
 _ROWS = 150
 _OFF = "Pruning is switched off in this run (prune.enabled is false), so every layer keeps all its filters."
@@ -102,7 +103,7 @@ filters.{some} In brackets: the survivor that says most nearly the same, and its
 <a class="sauron-note" download="{esc(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></header>
 <div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
 <th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
-<th scope="col" class="num">τ</th><th scope="col" class="rest">Removed (nearest, δ)</th></tr></thead>
+<th scope="col" class="num" title="{esc(TAU)}">τ</th><th scope="col" class="rest">Removed (nearest, δ)</th></tr></thead>
 <tbody>{rows}</tbody></table></div>"""
 
 

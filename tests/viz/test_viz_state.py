@@ -91,7 +91,7 @@ def test_a_click_in_a_chart_chooses_the_nearest_stored_epoch(app: Dashboard) -> 
     pruning.cost.clicked = {"x": 5.2}
     assert app.state.epoch == 4
     for chart in (pruning.cost, pruning.dice, pruning.loss, pruning.share):
-        assert "Dotted line: epoch 4;" in chart.note
+        assert "Orange dotted line: epoch 4;" in chart.note
     pruning.share.clicked = {"x": 7, "y": "enc_conv_1"}
     assert (app.state.epoch, app.state.layer) == (8, "enc_conv_1")
     pruning.bars.clicked = {"x": 1, "y": "enc_conv_2"}
@@ -99,7 +99,7 @@ def test_a_click_in_a_chart_chooses_the_nearest_stored_epoch(app: Dashboard) -> 
     app.tabs.value = "trends"
     trends.charts[0].clicked = {"x": 1, "customdata": "enc_conv_1"}
     assert (app.state.epoch, app.state.layer) == (1, "enc_conv_1")
-    assert all("Dotted line: epoch 1;" in chart.note for chart in trends.charts)
+    assert all("Orange dotted line: epoch 1;" in chart.note for chart in trends.charts)
     trends.charts[0].clicked = {"x": "nowhere"}
     assert app.state.epoch == 1
 
@@ -170,6 +170,20 @@ def test_measures_and_layers_choose_the_lines(app: Dashboard) -> None:
     assert "Threshold" in panel.charts[0].title
     panel.picker.value = []
     assert panel.charts[0].figure == ""
+
+
+def test_terms_are_explained_where_they_stand(app: Dashboard) -> None:
+    for tab in ("trends", "pruning"):
+        app.tabs.value = tab
+    assert 'title="δ_opt: mean distance' in app.header.numbers.value
+    assert "λ: weight of δ_opt" in app.header.numbers.value
+    assert 'title="τ: threshold' in app.panels["pruning"].cuts.value
+    first, second = app.panels["trends"].charts
+    assert first.hint.startswith("δ_opt: mean distance")
+    assert second.hint == ""
+    app.tabs.value = "maps"
+    app.state.epoch, app.state.filter = 1, 1
+    assert 'title="δ_prune: distance' in app.panels["maps"].detail.value
 
 
 def test_the_address_carries_the_view(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

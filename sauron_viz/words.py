@@ -1,0 +1,24 @@
+"""What the terms of the views mean, in one sentence each; shown where the pointer rests on a term."""
+
+from __future__ import annotations
+
+DELTA_OPT = "δ_opt: mean distance of a layer's maps to its reference map; what training pulls down"
+DELTA_PRUNE = "δ_prune: distance of a map to the nearest reference map, as a share of the largest in its layer"
+TAU = "τ: threshold of a layer; filters whose δ_prune lies below it are removed"
+LAMBDA = "λ: weight of δ_opt in the loss"
+TERMS = {"δ_opt": DELTA_OPT, "δ_prune": DELTA_PRUNE, "τ": TAU}
+
+HEADER = {
+    "Data set": "What the run was trained on, and whether in 2D or 3D",
+    "Epoch": "Epochs completed, of those planned",
+    "Dice": "Mean Dice on the validation cases after the last epoch; 1 is perfect",
+    "Filters left": "Filters of all layers after the last epoch, of those at the start",
+    "Parameters left": "Share of the unpruned network's parameters",
+    "FLOPs left": "Share of the unpruned network's operations for one patch and one forward pass",
+    "δ_opt": f"{DELTA_OPT}. {LAMBDA}",
+}
+
+
+def explain(text: str) -> str:
+    """What the terms in a text mean; "" where it holds none."""
+    return ". ".join(meaning for term, meaning in TERMS.items() if term in text)
