@@ -132,9 +132,13 @@ class LossConfig(Section):
 class OptimizerConfig(Section):
     """Adam with polynomial decay of the learning rate: lr · (1 - epoch / epochs) ** power (paper, Appendix C.4)."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     lr: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(1e-5, ge=0.0)
+    amsgrad: bool = Field(
+        False, description="adam and adamw only: the variant that remembers the largest second moment"
+    )
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="sgd (Nesterov's, where above 0) and rmsprop only")
     power: float = Field(0.9, ge=0.0)
 
 

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from sauron_train import checkpoint
@@ -321,10 +321,13 @@ def make_fabric(config: HardwareConfig) -> Fabric:
 def make_optimizer(model: UNet, config: OptimizerConfig) -> Optimizer:
     """The optimizer that a configuration names."""
     parameters = model.parameters()
+    decay, momentum = config.weight_decay, config.momentum
     if config.name == "sgd":
-        return SGD(parameters, config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+        return SGD(parameters, config.lr, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+    if config.name == "rmsprop":
+        return RMSprop(parameters, config.lr, momentum=momentum, weight_decay=decay)
     kind = Adam if config.name == "adam" else AdamW
-    return kind(parameters, config.lr, weight_decay=config.weight_decay)
+    return kind(parameters, config.lr, weight_decay=decay, amsgrad=config.amsgrad)
 
 
 def versions() -> dict[str, str]:

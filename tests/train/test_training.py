@@ -55,6 +55,32 @@ def phantom_config(dim: int, *changes: str) -> Config:
     return config("hippocampus3d", "data.patch=[32, 32, 32]", *changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        (["optimizer.name=adam", "optimizer.amsgrad=true"], "max_exp_avg_sq"),
+        (["optimizer.name=sgd", "optimizer.lr=0.01"], "momentum_buffer"),
+        (["optimizer.name=rmsprop"], "square_avg"),
+        (["loss.reference=random", "prune.references=all", "prune.exclude=[dec_trans_*]"], ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_every_optimizer_and_choice_of_references_runs(
+    phantoms: dict[int, Path], tmp_path: Path, changes: list[str], kind: str
+) -> None:
+    settings = phantom_config(2, "epochs=2", *changes)
+    trainer = Trainer(Experiment.prepare(settings, phantoms[2]), tmp_path / "run")
+    trainer.run()
+    run = Run(tmp_path / "run")
+    assert run.config == settings
+    assert run.epochs()["filters_removed"].sum() > 0
+    excluded = run.layers().query("layer.str.startswith('dec_trans_')")["removed"].sum()
+    assert not settings.prune.exclude or excluded == 0
+    states = trainer._optimizer.state.values()
+    assert all(state[kind].shape == p.shape for p, state in trainer._optimizer.state.items() if kind)
+    assert len(states) == sum(1 for p in trainer.network.parameters() if p.requires_grad)
+
+
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_run_shrinks_and_its_checkpoint_is_what_was_scored(
