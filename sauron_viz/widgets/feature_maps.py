@@ -236,7 +236,8 @@ class FeatureMapsPanel(Panel):
         name = f"Nearest: {other}" if near is not None else ""
         self.nearest.put(picture, name, alt=f"Map of filter {other}", aspect=aspect)
         ends = frame.whole_range if self._common else (float(frame.low[row]), float(frame.high[row]))
-        self.detail.value = _colour_bar(*ends) + _numbers(frame, row)
+        whose = "Colours of the whole layer" if self._common else f"Colours of filter {number}"
+        self.detail.value = _colour_bar(whose, *ends) + _numbers(frame, row)
 
     @property
     def _common(self) -> bool:
@@ -258,9 +259,10 @@ class FeatureMapsPanel(Panel):
         return f"This layer has no filter {number} at this epoch."
 
 
-def _colour_bar(low: float, high: float) -> str:
+def _colour_bar(whose: str, low: float, high: float) -> str:
     bar = f'<i style="--scale:{CIVIDIS_CSS}"></i>'
-    return f'<div class="sauron-scale"><span>{esc(f"{low:.3g}")}</span>{bar}<span>{esc(f"{high:.3g}")}</span></div>'
+    ends = f"<span>{esc(f'{low:.3g}')}</span>{bar}<span>{esc(f'{high:.3g}')}</span>"
+    return f'<p class="sauron-note">{esc(whose)}</p><div class="sauron-scale">{ends}</div>'
 
 
 def _numbers(frame: Frame, row: int) -> str:

@@ -125,11 +125,13 @@ def test_the_scale_of_the_whole_layer_holds_beside_the_grid_too(app: Dashboard) 
     frame = panel._frame(app.state.epoch)
     panel.scale.value = "layer"
     assert panel.chosen.pixels == frame.on_common_scale(frame.index(2)).tobytes() != own
+    assert "Colours of the whole layer" in panel.detail.value
     low, high = frame.whole_range
     assert f"<span>{low:.3g}</span>" in panel.detail.value
     assert f"<span>{high:.3g}</span>" in panel.detail.value
     panel.scale.value = "map"
     assert panel.chosen.pixels == own
+    assert "Colours of filter 2" in panel.detail.value
 
 
 def test_a_removed_filter_is_traced_to_its_cut(app: Dashboard) -> None:
