@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from sauron_train import __version__, recipes
-from sauron_train.config import Config, parse, with_overrides
+from sauron_train.config import Config, parse
 from sauron_train.errors import SauronError
+from sauron_train.keys import with_overrides
 
 if TYPE_CHECKING:
     from sauron_train.predict import OnProgress

@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sauron_train.errors import ConfigError
+from sauron_train.keys import overlaid
+from sauron_train.presets import PRESETS
 
 
 def _in_order(value: tuple[float, float]) -> tuple[float, float]:
@@ -183,9 +185,24 @@ class PruneConfig(Section):
         return self
 
 
-class SauronConfig(Section):
+Preset = Literal["paper"]
+
+
+class _OverPreset(Section):
+    @model_validator(mode="before")
+    @classmethod
+    def _over_preset(cls, values: Any) -> Any:
+        """What was given, over the defaults that a preset puts in the place of ours."""
+        preset = values.get("preset") if isinstance(values, Mapping) else None
+        if not isinstance(preset, str) or preset not in PRESETS:
+            return values
+        return overlaid({key: value for key, value in PRESETS[preset].items() if key in cls.model_fields}, values)
+
+
+class SauronConfig(_OverPreset):
     """What the method needs around any network: the penalty, the thresholds, and the seed of what is drawn."""
 
+    preset: Preset | None = Field(None, description="paper = the published method wherever a key is not given")
     loss: LossConfig = LossConfig()
     prune: PruneConfig = PruneConfig()
     seed: int = Field(0, ge=0)
@@ -200,7 +217,7 @@ class SauronConfig(Section):
         if isinstance(config, SauronConfig):
             return config
         if isinstance(config, Config):
-            return cls(loss=config.loss, prune=config.prune, seed=config.seed)
+            return cls(preset=config.preset, loss=config.loss, prune=config.prune, seed=config.seed)
         try:
             return cls.model_validate({} if config is None else config)
         except ValidationError as error:
@@ -222,11 +239,16 @@ class HardwareConfig(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
 
-class Config(Section):
+class Config(_OverPreset):
     """A whole experiment."""
 
     name: str = ""
     description: str = ""
+    preset: Preset | None = Field(
+        None,
+        description="paper = the published method wherever a key is not given: no compensation, one π, thresholds up to"
+        " 0.3, Adam at 0.001",
+    )
     seed: int = Field(0, ge=0)
     epochs: int = Field(ge=1)
     data: DataConfig
@@ -261,6 +283,19 @@ class Config(Section):
             raise ValueError(f"augment.flip_axes must lie between 0 and {self.network.dim - 1}")
         return self
 
+    @property
+    def mode(self) -> str:
+        """How it trains, as Appendix A of the paper calls it.
+
+        The normalisation of δ_opt (`maps`, `none`, `distances`), `λ=0` where δ_opt is only looked at, `off` where it is
+        not even that; `, not pruned` where no filter is cut; `baseline` where neither is done.
+        """
+        off, unweighted = self.loss.normalization == "off", self.loss.lambda_ == 0
+        if not self.prune.enabled and (off or unweighted):
+            return "baseline"
+        penalty = "off" if off else "λ=0" if unweighted else self.loss.normalization
+        return penalty if self.prune.enabled else f"{penalty}, not pruned"
+
     def explained(self) -> str:
         """The same YAML with what each key means beside it."""
         lines = []
@@ -291,47 +326,6 @@ def parse(values: Mapping[str, Any]) -> Config:
         raise ConfigError(_sentence(error)) from None
 
 
-def load_yaml(text: str, source: str) -> dict[str, Any]:
-    """Parse YAML that must be a table of keys.
-
-    Raises:
-        ConfigError: not YAML, or not a table; `source` is named in the message.
-    """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} must be a table of keys and values")
-    return values
-
-
-def with_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """Apply `section.key=value` assignments, as given to `--set`, to nested values; returns a new table.
-
-    Values are read as YAML, so `prune.enabled=false` and `data.patch=[64, 64]` mean what they say.
-
-    Raises:
-        ConfigError: an assignment without `=`, or one that reaches into a value that is no section.
-    """
-    result = _copy(values)
-    for assignment in assignments:
-        key, found, text = assignment.partition("=")
-        if not found or not key.strip():
-            raise ConfigError(f"--set {assignment!r} must have the form section.key=value")
-        *path, last = key.strip().split(".")
-        section = result
-        for part in path:
-            section = section.setdefault(part, {})
-            if not isinstance(section, dict):
-                raise ConfigError(f"--set {assignment!r} reaches into {part!r}, which is a value and no section")
-        try:
-            section[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from None
-    return result
-
-
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """All keys of the configuration in dotted form, sections left out."""
     keys: list[str] = []
@@ -352,10 +346,6 @@ def _key_line(key: str, value: Any, description: str | None) -> str:
 def _section_type(annotation: Any) -> type[BaseModel] | None:
     options = get_args(annotation) if get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-
-
-def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
 def _sentence(error: ValidationError) -> str:

@@ -61,11 +61,11 @@ def compare_runs(runs: Sequence[Run]) -> Table:
     names = list(dict.fromkeys(run.info.dataset for run in runs))
     title = f"{names[0]}, validation cases" if len(names) == 1 else f"different data sets: {', '.join(names)}"
     table = Table(box=None, header_style="bold", title=escape(title), title_justify="left")
-    for heading in ("run", "δ_opt", "pruning", "epochs", "Dice", "filters", "params", "FLOPs", "minutes"):
-        words = heading in ("run", "δ_opt", "pruning")
+    for heading in ("run", "mode", "epochs", "Dice", "filters", "params", "FLOPs", "minutes"):
+        words = heading in ("run", "mode")
         table.add_column(heading, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
     for run in runs:
-        table.add_row(escape(run.name), *_modes(run.config), *_ending(run))
+        table.add_row(escape(run.name), _mode(run.config), *_ending(run))
     return table
 
 
@@ -75,12 +75,10 @@ def share(left: float, whole: float) -> str:
     return f"{min(left / whole, 0.999):.1%}" if text == "100%" and left < whole else text
 
 
-def _modes(config: Config) -> tuple[str, str]:
-    penalised = config.loss.normalization != "off" and config.loss.lambda_ > 0
-    return (
-        f"{config.loss.normalization}, λ {config.loss.lambda_:g}" if penalised else "off",
-        "on" if config.prune.enabled else "off",
-    )
+def _mode(config: Config) -> str:
+    mode = config.mode
+    weighted = mode not in ("baseline", "off", "λ=0")
+    return f"{mode}, λ {config.loss.lambda_:g}" if weighted else mode
 
 
 def _ending(run: Run) -> tuple[str, ...]:

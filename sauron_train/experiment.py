@@ -116,6 +116,7 @@ class Experiment:
             parameters=cost.parameters,
             flops=cost.flops,
             epochs_planned=self.config.epochs,
+            mode=self.config.mode,
         )
 
 

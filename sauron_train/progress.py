@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Self
 
@@ -99,7 +100,8 @@ def _line(row: EpochRow, info: RunInfo | None) -> str:
     filters = f"{row.filters:5d}" + (f" [red]-{row.filters_removed}[/]" if row.filters_removed else "")
     padding = " " * (12 - len(f"{row.filters:5d}") - (len(f" -{row.filters_removed}") if row.filters_removed else 0))
     left = f"{row.flops / info.flops:6.1%}" if info else ""
+    delta_opt = "     –" if math.isnan(row.train_delta_opt) else f"{row.train_delta_opt:6.3f}"
     return (
-        f"{row.epoch:5d} {row.train_loss:6.3f}  {row.train_delta_opt:6.3f}    {row.val_loss:6.3f}  "
+        f"{row.epoch:5d} {row.train_loss:6.3f}  {delta_opt}    {row.val_loss:6.3f}  "
         f"[bold]{row.val_dice:5.3f}[/]  {filters}{padding} {left}  {row.seconds:7.1f}"
     )

@@ -44,7 +44,7 @@ class TrainingError(SauronError):
 
 @dataclass(frozen=True)
 class TrainLosses:
-    """Means over the steps of an epoch: the whole loss, its segmentation part, and δ_opt before λ."""
+    """Means over the steps of an epoch: the loss, its segmentation part, and δ_opt before λ (NaN if not taken)."""
 
     total: float
     segmentation: float
@@ -204,7 +204,7 @@ class Trainer:
         return TrainLosses(total, segmentation, delta_opt), list(recent)
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
-        """One optimisation step; returns the loss, its segmentation part and δ_opt."""
+        """One optimisation step; returns the loss, its segmentation part and δ_opt, NaN if not measured."""
         self.optimizer.zero_grad(set_to_none=True)
         outputs = self.model(images)
         delta_opt = self.sauron.delta_opt()
@@ -212,7 +212,7 @@ class Trainer:
         loss = segmentation + self.config.loss.lambda_ * delta_opt
         self.fabric.backward(loss)
         self.optimizer.step()
-        return loss.item(), segmentation.item(), delta_opt.item()
+        return loss.item(), segmentation.item(), delta_opt.item() if self.sauron.measured else math.nan
 
     @torch.no_grad()
     def validate(self, hd95: bool = False) -> Validation:

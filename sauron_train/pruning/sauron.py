@@ -110,7 +110,7 @@ class Sauron:
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self._readers: dict[str, ReaderMoments] = {}
         self._maps = Maps(self.graph.taps, tuple(self.graph.layers))
-        self._handles = attach(model, self._maps, only_training=True) if self.penalised else []
+        self._handles = attach(model, self._maps, only_training=True) if self.measured else []
 
     @property
     def layers(self) -> dict[str, int]:
@@ -123,9 +123,14 @@ class Sauron:
         return dict(self.graph.reasons)
 
     @property
+    def measured(self) -> bool:
+        """Whether δ_opt is taken in training steps at all; not with `normalization: off`."""
+        return self.config.loss.normalization != "off"
+
+    @property
     def penalised(self) -> bool:
-        """Whether training pays for δ_opt at all."""
-        return self.config.loss.normalization != "off" and self.config.loss.lambda_ > 0
+        """Whether δ_opt is part of the loss, and not only looked at as with λ = 0 (paper, Appendix A)."""
+        return self.measured and self.config.loss.lambda_ > 0
 
     def penalty(self) -> Tensor:
         """λ times the mean of δ_opt over the prunable layers, for the latest forward pass in training mode.
@@ -135,13 +140,19 @@ class Sauron:
         Raises:
             PruningError: the network has not been called in training mode since the last time.
         """
+        if not self.penalised:
+            self._maps.clear()
+            return self._nothing()
         return self.config.loss.lambda_ * self.delta_opt()
 
     def delta_opt(self) -> Tensor:
-        """The same without λ."""
-        if not self.penalised:
-            parameter = next(self.model.parameters())
-            return parameter.new_zeros(())
+        """The same without λ: with λ = 0 measured all the same, without gradient; 0 when the normalisation is `off`."""
+        if not self.measured:
+            return self._nothing()
+        with torch.set_grad_enabled(self.penalised and torch.is_grad_enabled()):
+            return self._mean_delta_opt()
+
+    def _mean_delta_opt(self) -> Tensor:
         try:
             maps = list(self._maps.values())
         except KeyError:
@@ -152,6 +163,9 @@ class Sauron:
         loss = self.config.loss
         references = [self._draw(m.shape[1]) for m in maps] if loss.reference == "random" else None
         return mean_delta_opt(maps, loss.normalization, loss.window, references)  # type: ignore[arg-type]
+
+    def _nothing(self) -> Tensor:
+        return next(self.model.parameters()).new_zeros(())
 
     @contextmanager
     def listening(self) -> Iterator[Maps]:

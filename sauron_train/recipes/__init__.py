@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sauron_train.config import load_yaml
 from sauron_train.errors import ConfigError
+from sauron_train.keys import load_yaml
 
 
 def names() -> list[str]:

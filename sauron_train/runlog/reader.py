@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from sauron_train.config import Config, load_yaml, parse
+from sauron_train.config import Config, parse
 from sauron_train.errors import RunError
+from sauron_train.keys import load_yaml
 from sauron_train.runlog import files
 from sauron_train.runlog.schema import Array, Probe, Pruning, RunInfo
 

@@ -41,8 +41,9 @@ class LayerInfo:
 class RunInfo:
     """`run.json`: what a run is and how it stands.
 
-    `flops` and `parameters` are those of the unpruned network; FLOPs are counted for one patch and one forward pass,
-    a multiply-add as two. Times are UTC in ISO 8601.
+    `mode` names how it was trained, as in Appendix A of the paper: see `Config.mode`. `flops` and `parameters` are
+    those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two. Times
+    are UTC in ISO 8601.
     """
 
     status: Status
@@ -66,6 +67,7 @@ class RunInfo:
     parameters: int
     flops: int
     epochs_planned: int
+    mode: str = ""
     format_version: int = FORMAT_VERSION
 
     @classmethod

@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from sauron_train import recipes
-from sauron_train.config import known_keys, load_yaml, parse, with_overrides
+from sauron_train.config import SauronConfig, known_keys, parse
 from sauron_train.errors import ConfigError
+from sauron_train.keys import load_yaml, with_overrides
+from sauron_train.presets import PRESETS
 
 SMALL = {"epochs": 3, "data": {"patch": [16, 16]}, "network": {"dim": 2, "levels": 2}}
 
@@ -102,3 +104,26 @@ def test_recipes_by_name_and_path(tmp_path: Path) -> None:
         recipes.load(str(tmp_path / "none.yaml"))
     with pytest.raises(ConfigError, match="table of keys"):
         load_yaml("- a\n- b", "x")
+
+
+def test_the_preset_paper_is_the_published_method_where_nothing_else_is_said() -> None:
+    config = parse({**SMALL, "preset": "paper", "prune": {"kappa": 7}})
+    assert (config.prune.compensate, config.prune.references, config.prune.batches) == ("none", "one", 1)
+    assert (config.prune.kappa, config.prune.threshold_max, config.prune.patience) == (7, 0.3, 5)
+    assert (config.optimizer.name, config.optimizer.lr, config.loss.lambda_) == ("adam", 1e-3, 0.5)
+    assert parse(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_the_preset_paper_leaves_no_choice_of_the_method_to_our_defaults() -> None:
+    config = parse(SMALL)
+    for section in ("loss", "prune"):
+        assert set(PRESETS["paper"][section]) == set(getattr(config, section).model_dump(by_alias=True))
+
+
+def test_a_preset_works_around_any_network_too() -> None:
+    config = SauronConfig.of({"preset": "paper", "loss": {"lambda": 0.3}})
+    assert (config.loss.lambda_, config.prune.compensate, config.prune.references) == (0.3, "none", "one")
+    whole = parse({**SMALL, "preset": "paper"})
+    assert SauronConfig.of(whole).prune == whole.prune
+    with pytest.raises(ConfigError, match=r"preset: .*'paper'"):
+        SauronConfig.of({"preset": "papers"})

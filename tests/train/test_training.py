@@ -12,9 +12,10 @@ import torch
 
 from sauron_train import recipes
 from sauron_train.checkpoint import load_model
-from sauron_train.config import Config, parse, with_overrides
+from sauron_train.config import Config, parse
 from sauron_train.data.phantom import make_phantom
 from sauron_train.experiment import Experiment
+from sauron_train.keys import with_overrides
 from sauron_train.pruning.distances import delta_opt
 from sauron_train.runlog import Run
 from sauron_train.trainer import Trainer, TrainingError
@@ -116,24 +117,30 @@ def test_the_same_seed_gives_the_same_run(phantoms: dict[int, Path], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("changes", "penalised", "pruned"),
+    ("mode", "changes", "pruned"),
     [
-        (["prune.enabled=false", "loss.lambda=0"], False, False),
-        (["prune.enabled=false"], True, False),
-        (["loss.lambda=0"], False, True),
-        (["loss.normalization=none"], True, True),
-        (["loss.normalization=distances"], True, True),
-        (["loss.normalization=off"], False, True),
+        ("maps", [], True),
+        ("none", ["loss.normalization=none"], True),
+        ("distances", ["loss.normalization=distances"], True),
+        ("off", ["loss.normalization=off"], True),
+        ("λ=0", ["loss.lambda=0"], True),
+        ("maps, not pruned", ["prune.enabled=false"], False),
+        ("baseline", ["prune.enabled=false", "loss.lambda=0"], False),
+        ("baseline", ["prune.enabled=false", "loss.normalization=off"], False),
     ],
 )
-def test_modes(phantoms: dict[int, Path], tmp_path: Path, changes: list[str], penalised: bool, pruned: bool) -> None:
+def test_modes(phantoms: dict[int, Path], tmp_path: Path, mode: str, changes: list[str], pruned: bool) -> None:
     Trainer(Experiment.prepare(phantom_config(2, "epochs=2", *changes), phantoms[2]), tmp_path / "run").run()
     run = Run(tmp_path / "run")
-    epochs, layers = run.epochs(), run.layers()
-    assert (epochs["train_delta_opt"] > 0).all() == penalised
+    epochs, layers, loss = run.epochs(), run.layers(), run.config.loss
+    assert run.info.mode == mode
+    if loss.normalization == "off":
+        assert epochs["train_delta_opt"].isna().all()
+    else:
+        assert (epochs["train_delta_opt"] > 0).all()
     assert bool(run.prunings()) == pruned
     assert layers["threshold"].notna().any() == pruned
-    parts = epochs["train_segmentation_loss"] + run.config.loss.lambda_ * epochs["train_delta_opt"]
+    parts = epochs["train_segmentation_loss"] + loss.lambda_ * epochs["train_delta_opt"].fillna(0)
     np.testing.assert_allclose(epochs["train_loss"], parts, rtol=1e-5)
     assert layers["delta_opt"].notna().all(), "the probe is measured in every mode"
 

@@ -1,0 +1,64 @@
+"""Nested tables of keys and values: read from YAML, changed by `--set`, laid over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from sauron_train.errors import ConfigError
+
+
+def load_yaml(text: str, source: str) -> dict[str, Any]:
+    """Parse YAML that must be a table of keys.
+
+    Raises:
+        ConfigError: not YAML, or not a table; `source` is named in the message.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must be a table of keys and values")
+    return values
+
+
+def with_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Apply `section.key=value` assignments, as given to `--set`, to nested values; returns a new table.
+
+    Values are read as YAML, so `prune.enabled=false` and `data.patch=[64, 64]` mean what they say.
+
+    Raises:
+        ConfigError: an assignment without `=`, or one that reaches into a value that is no section.
+    """
+    result = _copy(values)
+    for assignment in assignments:
+        key, found, text = assignment.partition("=")
+        if not found or not key.strip():
+            raise ConfigError(f"--set {assignment!r} must have the form section.key=value")
+        *path, last = key.strip().split(".")
+        section = result
+        for part in path:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {assignment!r} reaches into {part!r}, which is a value and no section")
+        try:
+            section[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from None
+    return result
+
+
+def overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables as one: keys of `over` win, tables inside are laid over each other likewise."""
+    result = _copy(under)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = overlaid(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return result
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
