@@ -153,6 +153,30 @@ class ChannelGraph:
                 removed[name] = tuple(layer.numbers[gone].tolist())
         return Cut(ids, removed)
 
+    def cut_to(self, filters: Mapping[str, Iterable[int]]) -> Cut:
+        """The cut that leaves every layer just these filters, named by their original numbers.
+
+        Raises:
+            PruningError: there is none, because the filters are those of another network.
+        """
+        wanted = {name: set(kept) for name, kept in filters.items()}
+        have = {name: set(self.filters(name)) for name in self.layers}
+        if wanted.keys() != have.keys():
+            odd = sorted(wanted.keys() ^ have.keys())[0]
+            raise PruningError(f"the saved filters are those of another network: only one of the two prunes {odd}")
+        for name, kept in wanted.items():
+            if not kept <= have[name]:
+                raise PruningError(
+                    f"{name} has no filter {min(kept - have[name])} (any more), which the saved state has"
+                )
+        cut = self.resolve({name: have[name] - kept for name, kept in wanted.items()})
+        for name, gone in cut.removed.items():
+            if set(gone) != have[name] - wanted[name]:
+                raise PruningError(
+                    f"the saved filters of {name} are those of another network: it is tied otherwise here"
+                )
+        return cut
+
     def without(self, cut: Cut) -> ChannelGraph:
         """The graph of the network after the cut."""
         gone = list(cut.ids)

@@ -275,12 +275,22 @@ class Sauron:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; the network must have the widths it had then.
+        """Go on from a saved state. A network that is still whole is cut to the filters that it had then.
+
+        So a pruned network is built again as it was made at first, cut by this, and then given its weights:
+
+            sauron = Sauron(model, example_input)
+            sauron.load_state_dict(saved["sauron"])
+            model.load_state_dict(saved["model"])
 
         Raises:
-            PruningError: the filters do not fit the network.
+            PruningError: the state is that of another network; nothing has been changed then.
         """
-        self.graph = self.graph.renumbered(state["filters"])
+        filters: Mapping[str, list[int]] = state["filters"]
+        if self.layers == {layer: len(kept) for layer, kept in filters.items()}:
+            self.graph = self.graph.renumbered(filters)
+        else:
+            self.graph = cut_network(self.model, self.graph, self.graph.cut_to(filters))
         self.states = {layer: LayerState(**values) for layer, values in state["states"].items()}
         self.generator.set_state(state["generator"])
 

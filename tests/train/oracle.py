@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sauron_train.errors import EmptyLayerError
 from sauron_train.pruning.graph import ChannelGraph, Cut
+from sauron_train.pruning.surgery import cut_network
 
 OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=1e-2),
@@ -23,13 +24,16 @@ OPTIMIZERS = {
 def masked(model: nn.Module, graph: ChannelGraph, cut: Cut) -> nn.Module:
     """A copy of the uncut network in which nobody reads the channels of the cut."""
     twin = copy.deepcopy(model)
+    _mask(twin, graph, cut)
+    return twin
+
+
+@torch.no_grad()
+def _mask(model: nn.Module, graph: ChannelGraph, cut: Cut) -> None:
     gone = np.array(sorted(cut.ids))
     for conv in graph.convolutions().values():
-        weight = twin.get_submodule(conv.module).weight
         reads = torch.tensor(np.flatnonzero(np.isin(conv.inputs, gone)), dtype=torch.long)
-        with torch.no_grad():
-            weight.index_fill_(0 if conv.kind == "trans" else 1, reads, 0.0)
-    return twin
+        model.get_submodule(conv.module).weight.index_fill_(0 if conv.kind == "trans" else 1, reads, 0.0)
 
 
 def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -66,6 +70,33 @@ def assert_equal_outputs(model: nn.Module, twin: nn.Module, x: Tensor) -> None:
     model.eval(), twin.eval()
     for ours, expected in zip(outputs(model, x), outputs(twin, x), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
+
+
+def assert_trains_alike(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    before: tuple[Any, Any],
+    graph: ChannelGraph,
+    cut: Cut,
+    x: Tensor,
+) -> None:
+    """A step of the cut network is a step of the masked one, so its optimizer's state belongs to the right filters.
+
+    Args:
+        model: the cut network.
+        optimizer: its optimizer.
+        before: copies of both from before the cut.
+        graph: the network's from before the cut.
+        cut: what went.
+        x: images.
+    """
+    uncut, its_optimizer = before
+    _mask(uncut, graph, cut)
+    train(uncut.train(), its_optimizer, x)
+    train(model.train(), optimizer, x)
+    cut_network(uncut, graph, cut)
+    for (name, ours), expected in zip(model.named_parameters(), uncut.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def assert_optimizer_fits(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from oracle import OPTIMIZERS, assert_equal_outputs, assert_optimizer_fits, masked, random_cut, train
+from oracle import (
+    OPTIMIZERS,
+    assert_equal_outputs,
+    assert_optimizer_fits,
+    assert_trains_alike,
+    masked,
+    random_cut,
+    train,
+)
 from torch import Tensor, nn
 
+from sauron_train import History, Sauron
 from sauron_train.config import NetworkConfig
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.channels import trace
@@ -113,15 +124,45 @@ def test_cut_again_and_again(name: str, dim: int, norm: str) -> None:
         cut = random_cut(graph, rng, 0.2)
         with torch.no_grad():
             model.eval()(x)  # some networks keep tensors of their last pass, which cannot be copied with gradients
-        twin = masked(model, graph, cut)
-        graph = cut_network(model, graph, cut, optimizer)
+        twin, before = masked(model, graph, cut), copy.deepcopy((model, optimizer))
+        after = cut_network(model, graph, cut, optimizer)
         assert_equal_outputs(model, twin, x)
         assert_optimizer_fits(model, optimizer)
+        assert_trains_alike(model, optimizer, before, graph, cut, x)
+        graph = after
         for mode in (True, False):
             maps = heard(model.train(mode), graph, x)
             assert {layer: m.shape[1] for layer, m in maps.items()} == graph.widths()
     train(model.train(), optimizer, x)
     assert sum(graph.widths().values()) < sum(conv.weight.shape[0] for conv in _convs(NETWORKS[name](dim, norm)))
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_saved_and_built_again(name: str, dim: int, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    x = torch.randn(2, 1, *(32 if name in BIG else 16,) * dim)
+    model = NETWORKS[name](dim, "batch")
+    sauron = Sauron(model, x[:1], {"prune": {"threshold_start": 0.4, "threshold_max": 0.4}})
+    optimizer = torch.optim.Adam(model.parameters())
+    train(model.train(), optimizer, x)
+    assert sauron.prune(optimizer, [x], History((), ())).removed
+    train(model.train(), optimizer, x)
+    saved = {"model": model.state_dict(), "sauron": sauron.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(saved, tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    other = NETWORKS[name](dim, "batch")
+    again = Sauron(other, x[:1], {"prune": {"threshold_start": 0.4, "threshold_max": 0.4}})
+    again.load_state_dict(loaded["sauron"])
+    other.load_state_dict(loaded["model"])
+    other_optimizer = torch.optim.Adam(other.parameters())
+    other_optimizer.load_state_dict(loaded["optimizer"])
+    assert_equal_outputs(other, model, x)
+    train(model.train(), optimizer, x)
+    train(other.train(), other_optimizer, x)
+    records = [each.prune(o, [x], History((), ())) for each, o in ((sauron, optimizer), (again, other_optimizer))]
+    assert records[0].removed == records[1].removed
+    assert_equal_outputs(other, model, x)
 
 
 def _convs(model: nn.Module) -> list[Any]:

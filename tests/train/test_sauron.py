@@ -183,3 +183,18 @@ def test_clear_words_for_what_cannot_be(net: Net, x: Tensor) -> None:
         Sauron(nn.Sequential(nn.Conv2d(1, 2, 3)), x)
     with pytest.raises(PruningError, match="at least one batch"):
         Sauron(net, x).prune(None, [], SETTLED)
+
+
+def test_a_saved_state_of_another_network_is_refused_before_anything_changes(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x)
+    state = sauron.state_dict()
+    before = copy.deepcopy(net.state_dict())
+    for change, sentence in (
+        ({"nowhere": [0, 1]}, "only one of the two prunes nowhere"),
+        ({"first.a": [0, 9]}, "has filter 9 of first.a, which is not there"),
+        ({"first.b": [0, 1]}, "tied to others"),
+    ):
+        with pytest.raises(PruningError, match=sentence):
+            sauron.load_state_dict({**state, "filters": {**state["filters"], **change}})
+    assert all(value.equal(before[name]) for name, value in net.state_dict().items())
+    assert sauron.layers == {layer: len(kept) for layer, kept in state["filters"].items()}
