@@ -166,15 +166,11 @@ class ChannelGraph:
             raise PruningError(f"the saved filters are those of another network: only one of the two prunes {odd}")
         for name, kept in wanted.items():
             if not kept <= have[name]:
-                raise PruningError(
-                    f"{name} has no filter {min(kept - have[name])} (any more), which the saved state has"
-                )
+                raise PruningError(f"the saved state has filter {min(kept - have[name])} of {name}, which is not there")
         cut = self.resolve({name: have[name] - kept for name, kept in wanted.items()})
         for name, gone in cut.removed.items():
             if set(gone) != have[name] - wanted[name]:
-                raise PruningError(
-                    f"the saved filters of {name} are those of another network: it is tied otherwise here"
-                )
+                raise PruningError(f"the saved filters of {name} are those of another network, tied to others")
         return cut
 
     def without(self, cut: Cut) -> ChannelGraph:

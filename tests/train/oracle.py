@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sauron_train.errors import EmptyLayerError
 from sauron_train.pruning.graph import ChannelGraph, Cut
@@ -42,7 +43,7 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
+def train(model: nn.Module, optimizer: Optimizer, x: Tensor) -> None:
     """One step towards nothing in particular."""
     optimizer.zero_grad()
     torch.stack([y.square().mean() for y in outputs(model, x)]).sum().backward()
@@ -74,7 +75,7 @@ def assert_equal_outputs(model: nn.Module, twin: nn.Module, x: Tensor) -> None:
 
 def assert_trains_alike(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     before: tuple[Any, Any],
     graph: ChannelGraph,
     cut: Cut,
@@ -99,7 +100,7 @@ def assert_trains_alike(
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def assert_optimizer_fits(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def assert_optimizer_fits(model: nn.Module, optimizer: Optimizer) -> None:
     """Every trainable parameter is in the optimizer exactly once, with state of its shape."""
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
