@@ -15,6 +15,7 @@ from sauron_train.config import Config
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.channels import trace
 from sauron_train.pruning.graph import ChannelGraph
+from sauron_train.pruning.report import report
 from sauron_train.runlog import Run
 
 _CLASSES = 2
@@ -36,10 +37,8 @@ def describe_network(config: Config) -> RenderableType:
         size = " x ".join(str(side // 2 ** (level - 1)) for side in config.data.patch)
         weights = sum(p.numel() for p in model.get_submodule(name).parameters())
         table.add_row(name, str(level), str(len(layer.outputs)), size, f"{weights:,}", ", ".join(readers[name]))
-    fixed = ", ".join(graph.fixed)
     foot = (
-        f"\n{len(graph.layers)} layers with {sum(graph.widths().values()):,} filters can be pruned; "
-        f"{fixed} make the output and stay whole.\n"
+        f"\n{report(graph)}\n\n"
         f"{cost.parameters:,} parameters, {cost.flops / 1e9:.2f} GFLOPs per patch of "
         f"{' x '.join(map(str, config.data.patch))} with {channels} channel(s),\n"
         f"assuming {_CLASSES} classes, the background included."

@@ -141,7 +141,7 @@ class Trainer:
         before = self.validate()
         self.history = History((*self.history.train_losses, losses.total), (*self.history.val_losses, before.loss))
         self.observer.stage(epoch, "measuring redundancy")
-        outcome = self.prune(epoch, recent) if self._prunes(epoch) else NOTHING_PRUNED
+        outcome = self.prune(epoch, recent) if self.sauron.prunes_in(epoch) else NOTHING_PRUNED
         keep = self._keeps_maps(epoch)
         after = self.validate(hd95=keep) if outcome.removed or keep else before
         probe = self._measure_probe()
@@ -238,10 +238,6 @@ class Trainer:
         records = pruning_records(epoch, record, self.sauron.graph, self._measure_probe())
         self.sauron.apply(record.cut, self._optimizer)
         return PruneOutcome(record.layers, records)
-
-    def _prunes(self, epoch: int) -> bool:
-        prune = self.config.prune
-        return prune.enabled and prune.first_epoch <= epoch <= (prune.last_epoch or epoch)
 
     def _keeps_maps(self, epoch: int) -> bool:
         return epoch in (1, self.config.epochs) or epoch % self.config.probe.every == 0

@@ -21,6 +21,7 @@ from sauron_train.pruning.distances import delta_prune_between, mean_delta_opt
 from sauron_train.pruning.graph import ChannelGraph, Cut
 from sauron_train.pruning.modes import evaluating
 from sauron_train.pruning.policy import Decision, History, LayerState, Measure, decide
+from sauron_train.pruning.report import report
 from sauron_train.pruning.surgery import cut_network, plan
 from sauron_train.pruning.taps import Maps, attach, listen
 
@@ -117,6 +118,10 @@ class Sauron:
         """Number of filters that each prunable layer has now, by name."""
         return self.graph.widths()
 
+    def __str__(self) -> str:
+        """What of the network can be pruned, which layers are decided as one, and what is left whole and why."""
+        return report(self.graph)
+
     @property
     def report(self) -> dict[str, str]:
         """Why each other convolution cannot be cut by itself, by name."""
@@ -176,6 +181,9 @@ class Sauron:
     def prune(self, optimizer: Optimizer | None, batches: Iterable[Tensor], history: History) -> PruneRecord:
         """End an epoch: measure δ_prune, move the thresholds, and cut what is below them.
 
+        Nothing is measured or cut in epochs before `prune.first_epoch` and after `prune.last_epoch`; the number of
+        training losses in `history` is the epoch.
+
         Args:
             optimizer: any torch optimizer that holds the model's parameters; its state is cut with them.
             batches: some batches of training images, each (B, channels, *spatial).
@@ -184,9 +192,16 @@ class Sauron:
         Raises:
             PruningError: a cut that cannot be made; nothing has been changed then.
         """
+        if not self.prunes_in(len(history.train_losses)):
+            return PruneRecord(Cut(frozenset(), {}), {})
         record = self.decide(self.measure(batches), history)
         self.apply(record.cut, optimizer)
         return record
+
+    def prunes_in(self, epoch: int) -> bool:
+        """Whether filters may go at the end of an epoch, counted from 1: what `prune` says of it."""
+        prune = self.config.prune
+        return prune.enabled and prune.first_epoch <= epoch <= (prune.last_epoch or epoch)
 
     def cut(self, filters: Mapping[str, Iterable[int]], optimizer: Optimizer | None = None) -> PruneRecord:
         """Cut filters of your choice, and those that sums and group norms tie to them.

@@ -16,6 +16,7 @@ from oracle import (
     assert_optimizer_fits,
     assert_trains_alike,
     masked,
+    outputs,
     random_cut,
     train,
 )
@@ -25,6 +26,7 @@ from sauron_train import History, Sauron
 from sauron_train.config import NetworkConfig
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.channels import trace
+from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.pruning.surgery import cut_network
 from sauron_train.pruning.taps import listen
 
@@ -99,6 +101,7 @@ NETWORKS: dict[str, Maker] = {
     "AttentionUnet": attention_unet,
 }
 BIG = ("BasicUNet",)
+LOSSES = History((1.0,), (1.0,))
 
 
 def heard(model: nn.Module, graph: Any, x: Tensor) -> dict[str, Tensor]:
@@ -146,7 +149,7 @@ def test_saved_and_built_again(name: str, dim: int, tmp_path: Path) -> None:
     sauron = Sauron(model, x[:1], {"prune": {"threshold_start": 0.4, "threshold_max": 0.4}})
     optimizer = torch.optim.Adam(model.parameters())
     train(model.train(), optimizer, x)
-    assert sauron.prune(optimizer, [x], History((), ())).removed
+    assert sauron.prune(optimizer, [x], LOSSES).removed
     train(model.train(), optimizer, x)
     saved = {"model": model.state_dict(), "sauron": sauron.state_dict(), "optimizer": optimizer.state_dict()}
     torch.save(saved, tmp_path / "state.pt")
@@ -160,9 +163,63 @@ def test_saved_and_built_again(name: str, dim: int, tmp_path: Path) -> None:
     assert_equal_outputs(other, model, x)
     train(model.train(), optimizer, x)
     train(other.train(), other_optimizer, x)
-    records = [each.prune(o, [x], History((), ())) for each, o in ((sauron, optimizer), (again, other_optimizer))]
-    assert records[0].removed == records[1].removed
+    first, second = sauron.prune(optimizer, [x], LOSSES), again.prune(other_optimizer, [x], LOSSES)
+    assert first.removed == second.removed
     assert_equal_outputs(other, model, x)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_exact_duplicate_leaves_without_a_trace(name: str, dim: int) -> None:
+    torch.manual_seed(3)
+    x = torch.randn(2, 1, *(32 if name in BIG else 16,) * dim)
+    model = NETWORKS[name](dim, "batch")
+    train(model.train(), torch.optim.SGD(model.parameters(), lr=1e-2), x)
+    sauron = Sauron(model, x[:1], {"prune": {"compensate": "merge"}})
+    free = [g for g in sauron.graph.groups() if len(_shared(sauron.graph, g)) > 1]
+    twins = {group: _twin(model, sauron.graph, group) for group in free}
+    for path, follower in sauron.graph.followers.items():
+        places = {channel: place for place, channel in enumerate(follower.channels.tolist())}
+        for one, other in twins.values():
+            if one in places and other in places:
+                _copy(model.get_submodule(path), places[one], places[other])
+    assert len(twins) > 3
+    for one, _ in twins.values():
+        before = [y.detach() for y in outputs(model.eval(), x)]
+        sauron.measure([x])
+        sauron.apply(sauron.graph.cut_of([one]), None)
+        for ours, expected in zip(outputs(model, x), before, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def _shared(graph: ChannelGraph, group: tuple[str, ...]) -> list[int]:
+    """Channels that all layers of a group have; none where a group norm lets no single one go."""
+    bound = {channel for together in graph.bound for channel in together}
+    common = set.intersection(*(set(graph.layers[layer].outputs.tolist()) for layer in group))
+    return sorted(common) if common.isdisjoint(bound) else []
+
+
+@torch.no_grad()
+def _twin(model: nn.Module, graph: ChannelGraph, group: tuple[str, ...]) -> tuple[int, int]:
+    """Make two channels of layers that are decided together the same; returns both."""
+    one, other = _shared(graph, group)[-2:]
+    for layer in group:
+        conv = graph.layers[layer]
+        module: Any = model.get_submodule(conv.module)
+        here, there = (conv.outputs.tolist().index(channel) for channel in (one, other))
+        by_filter = module.weight if conv.kind == "conv" else module.weight.transpose(0, 1)
+        by_filter[here] = by_filter[there]
+        if module.bias is not None:
+            module.bias[here] = module.bias[there]
+    return one, other
+
+
+@torch.no_grad()
+def _copy(module: nn.Module, here: int, there: int) -> None:
+    """What a norm, or another module that follows, has for one channel becomes what it has for the other."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim:
+            tensor[here] = tensor[there]
 
 
 def _convs(model: nn.Module) -> list[Any]:

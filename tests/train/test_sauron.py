@@ -185,6 +185,24 @@ def test_clear_words_for_what_cannot_be(net: Net, x: Tensor) -> None:
         Sauron(net, x).prune(None, [], SETTLED)
 
 
+def test_its_words_name_what_can_go_what_is_tied_and_what_stays(net: Net, x: Tensor) -> None:
+    lines = str(Sauron(net, x)).splitlines()
+    assert lines[0] == "6 layers with 42 filters can be pruned."
+    assert "  first.b + first.skip" in lines
+    assert "  head: it makes an output of the network" in lines
+    assert not any(line.startswith("Not understood") for line in lines)
+    mixed = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.ChannelShuffle(2), nn.Conv2d(4, 2, 1))
+    assert "  ChannelShuffle in 2" in str(Sauron(mixed, x)).splitlines()
+
+
+def test_epochs_out_of_bounds_are_left_alone(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x, {"prune": {**EAGER["prune"], "first_epoch": 2, "last_epoch": 3}})
+    gone = [bool(sauron.prune(None, [x], History((1.0,) * epoch, (1.0,) * epoch)).removed) for epoch in (1, 2, 3, 4)]
+    assert gone == [False, True, gone[2], False]
+    off = Sauron(net, x, {"prune": {**EAGER["prune"], "enabled": False}})
+    assert not off.prune(None, [x], SETTLED).layers
+
+
 def test_a_saved_state_of_another_network_is_refused_before_anything_changes(net: Net, x: Tensor) -> None:
     sauron = Sauron(net, x)
     state = sauron.state_dict()

@@ -1,0 +1,29 @@
+"""What of a network can be pruned, what cannot and why, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sauron_train.pruning.graph import ChannelGraph
+
+
+def report(graph: ChannelGraph) -> str:
+    """Some lines: what can be pruned, which layers are decided as one, what is left whole and for which reason."""
+    lines = [f"{len(graph.layers)} layers with {sum(graph.widths().values()):,} filters can be pruned."]
+    together = [" + ".join(group) for group in graph.groups() if len(group) > 1]
+    if together:
+        lines += ["Decided as one, because a sum or a group norm ties their maps:", *_indented(together)]
+    if graph.reasons:
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in graph.reasons.items():
+            by_reason.setdefault(reason, []).append(name)
+        lines.append("Left whole:")
+        lines += _indented(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    if graph.not_understood:
+        lines.append("Not understood, so what reaches it is left whole:")
+        lines += _indented(f"{what} in {where}" for where, what in graph.not_understood.items())
+    return "\n".join(lines)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
