@@ -9,7 +9,18 @@ import pytest
 import torch
 
 from sauron_train.analysis.distances import distance_matrix, nearest_among, pool_maps, scale_maps
-from sauron_train.pruning.distances import Normalization, delta_opt, delta_prune, mean_delta_opt, pool
+from sauron_train.config import NetworkConfig
+from sauron_train.losses import deep_supervision_loss
+from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.pruning.distances import (
+    Normalization,
+    delta_opt,
+    delta_prune,
+    delta_prune_between,
+    mean_delta_opt,
+    pool,
+)
+from sauron_train.pruning.sauron import Sauron
 
 DOUBLE = {"rtol": 0, "atol": 1e-12}
 SINGLE = {"rtol": 0, "atol": 1e-5}
@@ -55,10 +66,24 @@ def test_3d_as_intended(golden: Any, dtype: torch.dtype, close: Any) -> None:
     assert delta_opt(maps).mean().item() == pytest.approx(float(numbers["mean_intended"]), abs=close["atol"])
 
 
-def test_delta_prune_in_2d(golden: Any) -> None:
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, DOUBLE), (torch.float32, SINGLE)])
+def test_delta_prune_in_2d(golden: Any, dtype: torch.dtype, close: Any) -> None:
     numbers = golden("euclidean_rand_2d_even")
+    maps = torch.tensor(numbers["fm"], dtype=dtype)
     for reference, expected in zip(numbers["ref_idx"], numbers["delta_prune"], strict=True):
-        np.testing.assert_allclose(delta_prune(torch.tensor(numbers["fm"]), int(reference)), expected, **DOUBLE)
+        np.testing.assert_allclose(delta_prune(maps, int(reference)), expected, **close)
+    together = delta_prune_between(maps, numbers["ref_idx"].tolist())
+    np.testing.assert_allclose(together, numbers["delta_prune"], **(close | {"atol": max(close["atol"], 1e-8)}))
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8, 9), (2, 5, 4, 6, 5), (1, 3, 1, 1)])
+def test_several_references_at_once_are_one_after_the_other(shape: tuple[int, ...]) -> None:
+    maps = 50 + torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    maps[:, 2] = maps[:, 0]
+    expected = torch.stack([delta_prune(maps.double(), reference) for reference in range(shape[1])])
+    found = delta_prune_between(maps, range(shape[1]))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert found[0, 2] < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (2, 3, 4, 3, 5)])
@@ -66,6 +91,19 @@ def test_delta_prune_in_2d(golden: Any) -> None:
 def test_gradient(shape: tuple[int, ...], normalization: Normalization) -> None:
     maps = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: delta_opt(x, normalization), maps)
+
+
+@pytest.mark.parametrize("normalization", ["maps", "none", "distances"])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 6), (1, 4, 1, 1), (2, 4, 3, 1, 5)])
+def test_gradients_in_single_and_double_agree(normalization: Normalization, shape: tuple[int, ...]) -> None:
+    maps = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        leaf = maps.detach().to(dtype).requires_grad_()
+        mean_delta_opt([leaf], normalization).backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad.double())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("normalization", ["maps", "none", "distances"])
@@ -130,3 +168,22 @@ def test_nearest_among_survivors() -> None:
     nearest, distance = nearest_among(distances[:1, :1], np.array([0]))
     assert nearest.tolist() == [-1]
     assert np.isnan(distance).all()
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_empty_images_train(dim: int, norm: str) -> None:
+    """Images of zeros beside others, and images of zeros alone: every map of a layer is constant then."""
+    config = NetworkConfig.model_validate({"dim": dim, "levels": 2, "init_filters": 4, "norm": norm})
+    model = UNet(UNetSpec.unpruned(config, 1, 2), torch.Generator().manual_seed(0))
+    images = torch.randn(2, 1, *(8,) * dim, generator=torch.Generator().manual_seed(0))
+    for batch in (images * torch.tensor([0.0, 1.0]).view(2, *(1,) * (dim + 1)), torch.zeros_like(images)):
+        sauron = Sauron(model, batch, None, UNet.layer_name)
+        labels = torch.zeros(2, *(8,) * dim, dtype=torch.long)
+        loss = deep_supervision_loss(model.train()(batch), labels) + sauron.penalty()
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        measured = sauron.measure([batch])
+        assert all(np.isfinite(measure.distances).all() for measure in measured.values())
+        sauron.close()

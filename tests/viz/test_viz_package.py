@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from sauron_viz.cli import app, main
 from sauron_viz.serve import ServeError, application, check, settings, views
 
 NAMES = ["dashboard", "feature_maps", "layer_trends", "pruning", "quickstart"]
+NOTEBOOKS = Path(sauron_viz.serve.__file__).parent / "notebooks"
 
 
 @pytest.mark.parametrize("module", ["sauron_viz.apps", "sauron_viz.cli"])
@@ -43,6 +45,27 @@ def test_notebooks_run(name: str, runs: Path, tmp_path: Path, monkeypatch: pytes
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs)
     assert 'class=\\"sauron-alert' not in json.dumps(notebook.metadata.get("widgets", {}))
+
+
+@pytest.mark.notebook
+def test_the_notebook_of_a_network_of_ones_own_runs(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the training part is not installed")
+    notebook = nbformat.read(NOTEBOOKS / "your_own_network.ipynb", as_version=4)
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    words = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
+    assert "the same output: True" in words
+    assert "Left whole:\n  final_conv" in words
+    counts = [int(n) for n in re.findall(r"(\d+) filters went", words)]
+    assert sum(counts) > 0
+    code = [line for cell in notebook.cells[:7] if cell.cell_type == "code" for line in cell.source.splitlines()]
+    assert len([line for line in code if line.strip()]) < 30
+
+
+def test_only_notebooks_that_show_runs_are_served() -> None:
+    assert sorted(views()) == NAMES
+    assert (NOTEBOOKS / "your_own_network.ipynb").is_file()
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(
