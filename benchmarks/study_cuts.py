@@ -91,7 +91,7 @@ def train(trial: Trial, data: Path, out: Path, changes: Iterable[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     dataset, smaller = SMALLER[trial.recipe]
     settings = [*smaller, *COMBINATIONS[trial.combination], f"seed={trial.seed}"]
-    settings += ["data.workers=0", "probe.every=100", *changes]
+    settings += ["data.workers=0", "maps.every=100", *changes]
     words = ["run", "--recipe", trial.recipe, "--data", str(data / dataset), "--out", str(folder)]
     words += [word for setting in settings for word in ("--set", setting)]
     program = [sys.executable, "-c", "from sauron_train.cli import main; main()", *words]

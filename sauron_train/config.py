@@ -225,11 +225,27 @@ class SauronConfig(_OverPreset):
 
 
 class ProbeConfig(Section):
-    """The fixed images on which maps are measured and stored."""
+    """The fixed images on which maps are measured in every epoch (paper, Appendix D)."""
 
-    images: int = Field(4, ge=1)
-    every: int = Field(5, ge=1, description="maps are stored every so many epochs, and at the first and the last")
+    images: int = Field(4, ge=1, description="validation cases with labelled voxels, chosen by the seed")
+    dip: Literal["pairs", "reference", "pca"] = Field(
+        "pairs",
+        description="of which values the dip is taken: all distances between two maps, those to channel 0, or scores on"
+        " the first principal component",
+    )
+    radius: float = Field(
+        0.1, gt=0.0, le=1.0, description="maps nearer than this are neighbours, in units of a map's range"
+    )
+
+
+class MapsConfig(Section):
+    """Which maps are stored, with all distances between them, and how large they may become."""
+
+    every: int = Field(5, ge=1, description="stored every so many epochs, and at the first and the last")
+    epochs: tuple[int, ...] = Field((), description="and at these epochs")
+    layers: tuple[str, ...] = Field(("*",), description="layers whose maps are stored; * stands for anything")
     max_side: int = Field(64, ge=4, description="maps are pooled until no side is longer, in voxels")
+    budget_mb: int = Field(2000, ge=1, description="megabytes for all of them; maps are pooled further until they fit")
 
 
 class HardwareConfig(Section):
@@ -259,6 +275,7 @@ class Config(_OverPreset):
     optimizer: OptimizerConfig = OptimizerConfig()
     prune: PruneConfig = PruneConfig()
     probe: ProbeConfig = ProbeConfig()
+    maps: MapsConfig = MapsConfig()
     hardware: HardwareConfig = HardwareConfig()
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from sauron_train.pruning.modes import evaluating
 from sauron_train.pruning.sauron import PruneRecord
 from sauron_train.pruning.taps import listen
 from sauron_train.runlog import Pruning, RemovedFilter
+from sauron_train.storage import MapsPlan, pooling
 
 Array = npt.NDArray[Any]
 
@@ -26,17 +27,13 @@ Array = npt.NDArray[Any]
 class LayerProbe:
     """One layer on the probe.
 
-    `distances` (P, C, C) between scaled maps; `maps` (P, C, *spatial) float16, average-pooled by `pooling`.
+    `distances` (P, C, C) float64 between scaled maps; `maps` (P, C, *spatial) float16, average-pooled by `pooling`, or
+    None where they are not stored.
     """
 
     distances: Array
-    maps: Array
+    maps: Array | None
     pooling: int
-
-    @property
-    def delta_opt(self) -> float:
-        """δ_opt of the layer: mean distance to channel 0 over probe images and the other maps; 0 for one filter."""
-        return float(self.distances[:, 0, 1:].mean()) if self.distances.shape[1] > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,9 @@ class ProbeResult:
 
 
 @torch.no_grad()
-def measure_probe(model: nn.Module, graph: ChannelGraph, images: Tensor, window: int, max_side: int) -> ProbeResult:
+def measure_probe(
+    model: nn.Module, graph: ChannelGraph, images: Tensor, window: int, keep: MapsPlan | None = None
+) -> ProbeResult:
     """Run the network over the probe images, in eval mode.
 
     One image at a time, and of its maps only distances and pooled copies stay: at full resolution the maps of a 3D
@@ -59,7 +58,7 @@ def measure_probe(model: nn.Module, graph: ChannelGraph, images: Tensor, window:
         graph: its prunable layers.
         images: (P, channels, *spatial), on the network's device.
         window: ω.
-        max_side: maps are pooled until no side is longer.
+        keep: which maps are kept, and how small; None = distances only.
     """
     found: dict[str, list[LayerProbe]] = {layer: [] for layer in graph.layers}
     predictions = []
@@ -67,20 +66,32 @@ def measure_probe(model: nn.Module, graph: ChannelGraph, images: Tensor, window:
         for image in images:
             predictions.append(to_labels(model(image.unsqueeze(0))[-1])[0].cpu().numpy())
             for layer, tensor in heard.items():
-                found[layer].append(_measure(tensor[0].float().cpu().numpy(), window, max_side))
+                plan = keep if keep is not None and layer in keep.layers else None
+                found[layer].append(_measure(tensor[0].float().cpu().numpy(), window, plan))
     return ProbeResult({layer: _together(each) for layer, each in found.items()}, np.stack(predictions))
 
 
-def _measure(maps: Array, window: int, max_side: int) -> LayerProbe:
-    pooling = -(-max(maps.shape[1:]) // max_side)
+def map_shapes(model: nn.Module, graph: ChannelGraph, image: Tensor) -> dict[str, tuple[int, ...]]:
+    """(C, *spatial) of every prunable layer's maps for an image (channels, *spatial)."""
+    with torch.no_grad(), evaluating(model), listen(model, graph) as heard:
+        model(image.unsqueeze(0))
+        return {layer: tuple(maps.shape[1:]) for layer, maps in heard.items()}
+
+
+def _measure(maps: Array, window: int, keep: MapsPlan | None) -> LayerProbe:
+    distances = distance_matrix(maps, window)
+    if keep is None:
+        return LayerProbe(distances, None, 1)
+    by = pooling(maps.shape[1:], keep.max_side)
     limit = float(np.finfo(np.float16).max)
-    small = np.clip(pool_maps(maps, pooling), -limit, limit).astype(np.float16)
-    return LayerProbe(distance_matrix(maps, window), small, pooling)
+    small = np.clip(pool_maps(maps, by), -limit, limit).astype(np.float16)
+    return LayerProbe(distances, small, by)
 
 
 def _together(images: Sequence[LayerProbe]) -> LayerProbe:
-    distances, maps = (np.stack([getattr(image, name) for image in images]) for name in ("distances", "maps"))
-    return LayerProbe(distances, maps, images[0].pooling)
+    maps = [image.maps for image in images if image.maps is not None]
+    distances = np.stack([image.distances for image in images])
+    return LayerProbe(distances, np.stack(maps) if maps else None, images[0].pooling)
 
 
 def pruning_records(epoch: int, record: PruneRecord, graph: ChannelGraph, probe: ProbeResult) -> list[Pruning]:

@@ -21,21 +21,23 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from sauron_train import checkpoint
+from sauron_train.analysis.clusterability import Clusterability, clusterability
 from sauron_train.complexity import complexity
 from sauron_train.config import Config, HardwareConfig, OptimizerConfig
+from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
 from sauron_train.errors import ConfigError, SauronError
 from sauron_train.experiment import Experiment
 from sauron_train.inference import segment
 from sauron_train.losses import deep_supervision_loss, segmentation_loss
 from sauron_train.metrics import mean_over_classes, mean_scores, score_case, to_labels
 from sauron_train.models.unet import UNet, UNetSpec
-from sauron_train.probe import ProbeResult, measure_probe, pruning_records
+from sauron_train.probe import ProbeResult, map_shapes, measure_probe, pruning_records
 from sauron_train.progress import Observer
 from sauron_train.pruning.policy import History
 from sauron_train.pruning.sauron import LayerRecord, Sauron
-from sauron_train.runlog import EpochRow, LayerMaps, LayerRow, Pruning, RunWriter
+from sauron_train.runlog import EpochRow, Pruning, RunWriter
 from sauron_train.runlog.files import checkpoint_file
-from sauron_train.runlog.schema import empty_delta_prune
+from sauron_train.storage import MapsPlan, plan_maps
 
 
 class TrainingError(SauronError):
@@ -112,6 +114,8 @@ class Trainer:
             UNet.layer_name,
         )
         self.history = History((), ())
+        shapes = map_shapes(self.network, self.sauron.graph, self.probe_images[0])
+        self.maps_plan = plan_maps(self.config, shapes, len(self.probe_images))
         info = experiment.run_info(
             spec, self.sauron.graph, self._complexity(), device=device_name(self.fabric.device), versions=versions()
         )
@@ -121,7 +125,7 @@ class Trainer:
     def run(self) -> None:
         """Train all epochs; the run folder says how it ended, also when it is interrupted or fails."""
         try:
-            self.observer.started(self.writer.info)
+            self.observer.started(self.writer.info, str(self.maps_plan))
             for epoch in range(1, self.config.epochs + 1):
                 self.run_epoch(epoch)
         except KeyboardInterrupt:
@@ -142,9 +146,10 @@ class Trainer:
         self.history = History((*self.history.train_losses, losses.total), (*self.history.val_losses, before.loss))
         self.observer.stage(epoch, "measuring redundancy")
         outcome = self.prune(epoch, recent) if self.sauron.prunes_in(epoch) else NOTHING_PRUNED
-        keep = self._keeps_maps(epoch)
+        keep = epoch in self.maps_plan.epochs
         after = self.validate(hd95=keep) if outcome.removed or keep else before
-        probe = self._measure_probe()
+        probe = self._measure_probe(self.maps_plan if keep else None)
+        measured = self._clusterability(probe)
         cost = self._complexity()
         row = EpochRow(
             epoch=epoch,
@@ -166,14 +171,14 @@ class Trainer:
             dice=after.dice,
             hd95=after.hd95,
         )
-        if keep:
-            self._save_maps(epoch, probe, outcome)
+        self._save_measures(epoch, probe, measured, outcome)
         self._save_weights(row)
         self.scheduler.step()
         self._save_state(epoch)
         row = replace(row, seconds=time.perf_counter() - started)
-        self.writer.commit_epoch(row, self._layer_rows(epoch, probe, outcome), outcome.records)
-        if not self._keeps_maps(epoch - 1):
+        rows = layer_rows(epoch, self.sauron.graph, measured, outcome.layers, outcome.records)
+        self.writer.commit_epoch(row, rows, outcome.records)
+        if epoch - 1 not in self.maps_plan.epochs:
             # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those
             # between epochs with maps are only kept until the next are there.
             self.writer.drop_checkpoint(epoch - 1)
@@ -239,40 +244,30 @@ class Trainer:
         self.sauron.apply(record.cut, self._optimizer)
         return PruneOutcome(record.layers, records)
 
-    def _keeps_maps(self, epoch: int) -> bool:
-        return epoch in (1, self.config.epochs) or epoch % self.config.probe.every == 0
-
     def _decay(self, epoch: int) -> float:
         return float((1 - min(epoch, self.config.epochs - 1) / self.config.epochs) ** self.config.optimizer.power)
 
-    def _measure_probe(self) -> ProbeResult:
-        window, max_side = self.config.loss.window, self.config.probe.max_side
-        return measure_probe(self.network, self.sauron.graph, self.probe_images, window, max_side)
+    def _measure_probe(self, keep: MapsPlan | None = None) -> ProbeResult:
+        return measure_probe(self.network, self.sauron.graph, self.probe_images, self.config.loss.window, keep)
+
+    def _clusterability(self, probe: ProbeResult) -> dict[str, Clusterability]:
+        sample, radius = self.config.probe.dip, self.config.probe.radius
+        return {layer: clusterability(found.distances, sample, radius) for layer, found in probe.layers.items()}
 
     def _complexity(self) -> Any:
         return complexity(self.network, self.network.spec.in_channels, self.config.data.patch)
 
-    def _layer_rows(self, epoch: int, probe: ProbeResult, outcome: PruneOutcome) -> list[LayerRow]:
-        removed = {record.layer: len(record.removed) for record in outcome.records}
-        rows = []
-        for layer, filters in self.sauron.layers.items():
-            row = LayerRow(epoch, layer, filters, probe.layers[layer].delta_opt, removed=removed.get(layer, 0))
-            if layer in outcome.layers:
-                row = _with_decision(row, outcome.layers[layer])
-            rows.append(row)
-        return rows
-
-    def _save_maps(self, epoch: int, probe: ProbeResult, outcome: PruneOutcome) -> None:
-        for layer, measured in probe.layers.items():
-            filters = self.sauron.graph.filters(layer)
-            delta = empty_delta_prune(len(filters))
-            if layer in outcome.layers:
-                decided = outcome.layers[layer]
-                by_filter = dict(zip(decided.filters, decided.delta_prune, strict=True))
-                delta[:] = [by_filter[number] for number in filters]
-            self.writer.write_maps(
-                LayerMaps(epoch, layer, measured.maps, measured.distances, _numbers(filters), delta, measured.pooling)
-            )
+    def _save_measures(
+        self, epoch: int, probe: ProbeResult, measured: Mapping[str, Clusterability], outcome: PruneOutcome
+    ) -> None:
+        graph = self.sauron.graph
+        self.writer.write_distances(epoch, layer_distances(graph, probe.layers, measured))
+        if epoch not in self.maps_plan.epochs:
+            return
+        for layer, on_probe in probe.layers.items():
+            maps = layer_maps(epoch, layer, graph, on_probe, outcome.layers.get(layer))
+            if maps is not None:
+                self.writer.write_maps(maps)
         self.writer.write_prediction(epoch, probe.prediction)
 
     def _save_weights(self, row: EpochRow) -> None:
@@ -345,29 +340,3 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _numbers(filters: Sequence[int]) -> Any:
-    return torch.tensor(filters, dtype=torch.int32).numpy()
-
-
-def _with_decision(row: LayerRow, decision: LayerRecord) -> LayerRow:
-    others = torch.tensor(
-        [d for f, d in zip(decision.filters, decision.delta_prune, strict=True) if f != decision.reference or d > 0]
-    )
-    quantiles = others.quantile(torch.tensor([0.0, 0.25, 0.5, 0.75])).tolist() if len(others) else [None] * 4
-    return replace(
-        row,
-        delta_prune_min=quantiles[0],
-        delta_prune_q25=quantiles[1],
-        delta_prune_median=quantiles[2],
-        delta_prune_q75=quantiles[3],
-        threshold=decision.threshold,
-        patience=decision.patience,
-        raised=decision.raised,
-        reference=decision.reference,
-        enough_epochs=decision.conditions.get("enough_epochs"),
-        training_loss_settled=decision.conditions.get("training_loss_settled"),
-        no_new_best_validation=decision.conditions.get("no_new_best_validation"),
-        few_filters_removed=decision.conditions.get("few_filters_removed"),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import socket
@@ -24,8 +25,14 @@ class ServeError(SauronError):
 
 
 def views() -> dict[str, Path]:
-    """The notebooks that come with Sauron, by name."""
-    return {path.stem: path for path in sorted((_HERE / "notebooks").glob("*.ipynb"))}
+    """The notebooks that show runs, by name; one that trains would do so at every visit, and is none of them."""
+    paths = sorted((_HERE / "notebooks").glob("*.ipynb"))
+    return {path.stem: path for path in paths if _is_view(path)}
+
+
+def _is_view(path: Path) -> bool:
+    metadata: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    return bool(metadata.get("sauron", {}).get("view", True))
 
 
 def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:

@@ -55,6 +55,21 @@ def distance_matrix(maps: Array, window: int = 2) -> Array:
     return np.asarray(np.sqrt(squares))
 
 
+def condensed(distances: Array) -> Array:
+    """The upper triangles (..., C (C - 1) / 2) of distance matrices (..., C, C), row by row."""
+    rows, columns = np.triu_indices(distances.shape[-1], 1)
+    upper: Array = distances[..., rows, columns]
+    return upper
+
+
+def squared(pairs: Array, count: int) -> Array:
+    """The distance matrix (count, count) from its upper triangle as `condensed` gives it."""
+    matrix = np.zeros((count, count), dtype=pairs.dtype)
+    rows, columns = np.triu_indices(count, 1)
+    matrix[rows, columns] = matrix[columns, rows] = pairs
+    return matrix
+
+
 def nearest_among(distances: Array, candidates: Array) -> tuple[Array, Array]:
     """For every map the nearest other map among the candidates.
 

@@ -7,13 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from sauron_train.runlog import Run
 
 LARGE = 256
 """Layers with so many filters are shaded in Table 4."""
@@ -43,18 +39,16 @@ def change(epochs: Sequence[float], values: Sequence[float]) -> float:
     return 100.0 * (after / before - 1.0)
 
 
-def table4(run: Run) -> pd.DataFrame:
-    """The paper's Table 4 of a run.
+def changes(measures: pd.DataFrame, filters: Mapping[str, int]) -> pd.DataFrame:
+    """How much each measure changed between the first and the last third of the epochs, layer by layer.
+
+    Args:
+        measures: a table of epoch, layer and a column per measure.
+        filters: layer name to its number of filters, in the order of the result.
 
     Returns:
-        One row per layer in the order of the network: layer, filters (before training), and the change in percent of
-        dip, delta_opt and neighbours.
+        layer, filters, and the change of dip, delta_opt and neighbours in percent, as from `change`.
     """
-    return changes(run.layers(), {layer.name: layer.filters for layer in run.info.layers})
-
-
-def changes(measures: pd.DataFrame, filters: Mapping[str, int]) -> pd.DataFrame:
-    """The same from a table of measures (epoch, layer and a column per measure) and the layers' filters."""
     rows = []
     by_layer = dict(tuple(measures.groupby("layer", sort=False)))
     for name, count in filters.items():

@@ -3,6 +3,7 @@
 from sauron_train.runlog.reader import MapsFile, Run, find_runs
 from sauron_train.runlog.schema import (
     EpochRow,
+    LayerDistances,
     LayerInfo,
     LayerMaps,
     LayerRow,
@@ -15,6 +16,7 @@ from sauron_train.runlog.writer import RunWriter
 
 __all__ = [
     "EpochRow",
+    "LayerDistances",
     "LayerInfo",
     "LayerMaps",
     "LayerRow",

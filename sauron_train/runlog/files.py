@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save as to_safetensors
 
 from sauron_train.runlog.schema import Array, safe_file_name
@@ -22,6 +23,7 @@ PRUNINGS = "prunings.jsonl"
 EVALUATION = "evaluation.json"
 CHECKPOINTS = "checkpoints"
 MAPS = "maps"
+DISTANCES = "distances"
 PROBE = "probe.safetensors"
 PREDICTION = "prediction.safetensors"
 
@@ -34,6 +36,11 @@ def epoch_folder(epoch: int) -> str:
 def maps_file(epoch: int, layer: str) -> str:
     """File of one layer's maps, relative to the run."""
     return f"{epoch_folder(epoch)}/{safe_file_name(layer)}.safetensors"
+
+
+def distances_file(epoch: int) -> str:
+    """File of how all layers' maps lie to each other at an epoch, relative to the run."""
+    return f"{DISTANCES}/epoch_{epoch:04d}.safetensors"
 
 
 def checkpoint_file(epoch: int) -> str:
@@ -72,7 +79,9 @@ def write_json(path: Path, values: Any) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
     """Atomically write arrays as safetensors; metadata values are stored as JSON text."""
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
-    write_atomically(path, to_safetensors(dict(tensors), metadata=texts))
+    # The library writes memory as it lies, whatever the strides.
+    plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    write_atomically(path, to_safetensors(plain, metadata=texts))
 
 
 def append(path: Path, text: str) -> None:

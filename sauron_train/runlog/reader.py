@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +17,17 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
+from sauron_train.analysis.distances import squared
 from sauron_train.config import Config, parse
 from sauron_train.errors import RunError
 from sauron_train.keys import load_yaml
 from sauron_train.runlog import files
-from sauron_train.runlog.schema import Array, Probe, Pruning, RunInfo
+from sauron_train.runlog.schema import Array, LayerDistances, Probe, Pruning, RunInfo
 
 SeenStatus = Literal["running", "finished", "stopped", "failed", "lost"]
 
 _EPOCH_FOLDER = re.compile(r"epoch_(\d+)")
-_CHECKPOINT = re.compile(r"epoch_(\d+)\.safetensors")
+_EPOCH_FILE = re.compile(r"epoch_(\d+)\.safetensors")
 
 
 class Run:
@@ -124,6 +125,23 @@ class Run:
             raise RunError(f"run {self.name} has no maps of {layer} at epoch {epoch}")
         return MapsFile(path)
 
+    def distance_epochs(self) -> list[int]:
+        """Committed epochs at which it is stored how the maps of every layer lie to each other."""
+        last = self.last_epoch
+        return [e for e in _numbered(self.path / files.DISTANCES, _EPOCH_FILE) if e <= last]
+
+    def distances(self, epoch: int) -> dict[str, LayerDistances]:
+        """How the maps of each layer lie to each other at an epoch, layer name to arrays.
+
+        Raises:
+            RunError: not stored or damaged.
+        """
+        path = self.path / files.distances_file(epoch)
+        names = [field.name for field in fields(LayerDistances)]
+        layers = [layer.name for layer in self.info.layers]
+        tensors, _ = _read_tensors(path, tuple(f"{layer}/{name}" for layer in layers for name in names))
+        return {layer: LayerDistances(**{name: tensors[f"{layer}/{name}"] for name in names}) for layer in layers}
+
     def probe(self) -> Probe:
         """The probe images and labels.
 
@@ -150,7 +168,7 @@ class Run:
     def checkpoints(self) -> dict[int, Path]:
         """Committed epochs whose weights are stored, and where."""
         last = self.last_epoch
-        epochs = _numbered(self.path / files.CHECKPOINTS, _CHECKPOINT)
+        epochs = _numbered(self.path / files.CHECKPOINTS, _EPOCH_FILE)
         return {epoch: self.path / files.checkpoint_file(epoch) for epoch in epochs if epoch <= last}
 
     def evaluation(self) -> dict[str, Any] | None:
@@ -207,9 +225,10 @@ class MapsFile:
         """Distances (C, C) float32 between all maps of one probe image; None = mean over the images."""
         with self._open() as file:
             if index is not None:
-                return np.asarray(file.get_slice("distances")[index], dtype=np.float32)
-            every: Array = np.asarray(file.get_tensor("distances"), dtype=np.float32)
-        return np.asarray(every.mean(axis=0))
+                pairs = np.asarray(file.get_slice("pairs")[index])
+            else:
+                pairs = np.asarray(file.get_tensor("pairs").mean(axis=0))
+        return squared(pairs, self.shape[1])
 
     def _tensor(self, name: str) -> Array:
         with self._open() as file:
@@ -286,7 +305,7 @@ def _read_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array],
             tensors = {name: np.asarray(file.get_tensor(name)) for name in names}
             return tensors, {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
     except FileNotFoundError:
-        raise RunError(f"{path} is not there; this run has not stored its maps") from None
+        raise RunError(f"{path} is not there; this run has not stored it") from None
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
 

@@ -126,8 +126,9 @@ class EpochRow:
 class LayerRow:
     """One line of `layers.csv`: a prunable layer at the end of an epoch.
 
-    `filters` are those left after the cut. `delta_opt` is measured on the probe images, for the network that leaves the
-    epoch. The quantiles of δ_prune leave its reference out; they and what follows are None when pruning is off. The
+    `filters` are those left after the cut. `delta_opt`, `dip` with p-value, sample size and method, and `neighbours`
+    are measured on the probe images, for the network that leaves the epoch; where there is no dip `dip_reason` says
+    why. The quantiles of δ_prune leave its reference out; they and what follows are None when pruning is off. The
     last four say whether each condition for a rising threshold held; None where it was not asked for.
     """
 
@@ -135,6 +136,12 @@ class LayerRow:
     layer: str
     filters: int
     delta_opt: float | None = None
+    dip: float | None = None
+    dip_p: float | None = None
+    dip_n: int | None = None
+    dip_method: str | None = None
+    dip_reason: str | None = None
+    neighbours: float | None = None
     delta_prune_min: float | None = None
     delta_prune_q25: float | None = None
     delta_prune_median: float | None = None
@@ -214,7 +221,7 @@ class LayerMaps:
     """The maps of one layer at one epoch for all P probe images.
 
     `maps` (P, C, *spatial) float16, average-pooled by `pooling` from the layer's own resolution; `distances` (P, C, C)
-    float16, RMS between maps scaled to [0, 1] and pooled with ω; `filters` (C,) original numbers; `delta_prune` (C,)
+    float32, RMS between maps scaled to [0, 1] and pooled with ω; `filters` (C,) original numbers; `delta_prune` (C,)
     float32, NaN where not measured.
     """
 
@@ -225,6 +232,23 @@ class LayerMaps:
     filters: Array
     delta_prune: Array
     pooling: int
+
+
+@dataclass(frozen=True)
+class LayerDistances:
+    """How the maps of one layer lie to each other at an epoch, kept for every epoch.
+
+    All (C,) arrays are of the mean over probe images, and follow `filters`, the original numbers int32: `nearest` the
+    number of the nearest other filter, -1 where there is none; `nearest_distance` float32, NaN there;
+    `reference_distance` float32 to channel 0. `histogram` (BINS,) float32: mean number of ordered pairs of maps per
+    image whose distance lies in each of the bins of [0, 1].
+    """
+
+    filters: Array
+    nearest: Array
+    nearest_distance: Array
+    reference_distance: Array
+    histogram: Array
 
 
 def epoch_columns(labels: Mapping[str, int]) -> list[str]:

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from sauron_train.analysis.distances import condensed
 from sauron_train.config import Config
 from sauron_train.errors import RunError
 from sauron_train.runlog import files
 from sauron_train.runlog.schema import (
     Array,
     EpochRow,
+    LayerDistances,
     LayerMaps,
     LayerRow,
     Probe,
@@ -81,12 +83,17 @@ class RunWriter:
         """Store one layer's maps of one epoch; they count once the epoch is committed."""
         tensors: dict[str, Array] = {
             "maps": layer_maps.maps.astype(np.float16),
-            "distances": layer_maps.distances.astype(np.float16),
+            "pairs": condensed(layer_maps.distances).astype(np.float32),
             "filters": layer_maps.filters.astype(np.int32),
             "delta_prune": layer_maps.delta_prune.astype(np.float32),
         }
         metadata = {"epoch": layer_maps.epoch, "layer": layer_maps.layer, "pooling": layer_maps.pooling}
         files.write_tensors(self.path / files.maps_file(layer_maps.epoch, layer_maps.layer), tensors, metadata)
+
+    def write_distances(self, epoch: int, layers: Mapping[str, LayerDistances]) -> None:
+        """Store how the maps of all layers lie to each other; they count once the epoch is committed."""
+        tensors = {f"{name}/{key}": value for name, layer in layers.items() for key, value in vars(layer).items()}
+        files.write_tensors(self.path / files.distances_file(epoch), tensors, {"epoch": epoch})
 
     def write_prediction(self, epoch: int, labels: Array) -> None:
         """Store the label maps (P, *spatial) predicted for the probe images."""

@@ -97,7 +97,7 @@ class FeatureMapsPanel(Panel):
         if view.status == "running":
             return (
                 "This run has not stored feature maps yet. They appear here by themselves, at the first epoch "
-                f"and then every {view.config.probe.every}."
+                f"and then every {view.config.maps.every}."
             )
         return "This run holds no feature maps."
 

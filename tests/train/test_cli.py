@@ -147,7 +147,7 @@ def test_another_data_set_is_not_scored(trained: Path, tmp_path: Path) -> None:
 def test_a_run_that_is_terminated_says_so_and_keeps_its_latest_network(phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     program = [sys.executable, "-c", "from sauron_train.cli import main; main()", "run", "--recipe", "phantom2d"]
-    more = ["--data", str(phantom), "--out", str(out), *SMALL, "--set=epochs=1000", "--set=probe.every=500"]
+    more = ["--data", str(phantom), "--out", str(out), *SMALL, "--set=epochs=1000", "--set=maps.every=500"]
     with subprocess.Popen([*program, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")

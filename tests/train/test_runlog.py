@@ -15,6 +15,7 @@ from sauron_train.config import parse
 from sauron_train.errors import RunError
 from sauron_train.runlog import (
     EpochRow,
+    LayerDistances,
     LayerInfo,
     LayerMaps,
     LayerRow,
@@ -118,7 +119,7 @@ def test_maps_and_probe(writer: RunWriter) -> None:
         epoch=1,
         layer="enc_conv_1",
         maps=rng.normal(size=(2, 3, 4, 4)).astype(np.float16),
-        distances=rng.random((2, 3, 3)).astype(np.float16),
+        distances=symmetric(rng.random((2, 3, 3)).astype(np.float32)),
         filters=np.array([0, 1, 3]),
         delta_prune=np.array([0, np.nan, 1]),
         pooling=2,
@@ -139,7 +140,7 @@ def test_maps_and_probe(writer: RunWriter) -> None:
     assert stored.filters.tolist() == [0, 1, 3]
     np.testing.assert_array_equal(stored.image(1), maps.maps[1])
     np.testing.assert_array_equal(stored.distances(0), maps.distances[0])
-    np.testing.assert_allclose(stored.distances(), maps.distances.astype(np.float32).mean(axis=0))
+    np.testing.assert_allclose(stored.distances(), maps.distances.mean(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(run.probe().images, images)
     assert run.probe().names == probe.names
     assert run.probe().spacing == (1.5, 1.5)
@@ -240,3 +241,32 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         files.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def symmetric(values: np.ndarray) -> np.ndarray:
+    both = values + values.swapaxes(-1, -2)
+    both[..., np.arange(values.shape[-1]), np.arange(values.shape[-1])] = 0
+    return both
+
+
+def test_how_maps_lie_to_each_other_is_kept_for_every_epoch(writer: RunWriter) -> None:
+    layers = {
+        name: LayerDistances(
+            filters=np.array([0, 2, 5], dtype=np.int32),
+            nearest=np.array([2, 0, -1], dtype=np.int32),
+            nearest_distance=np.array([0.1, 0.1, np.nan], dtype=np.float32),
+            reference_distance=np.array([0, 0.1, 0.4], dtype=np.float32),
+            histogram=np.arange(200, dtype=np.float32),
+        )
+        for name in ("enc_conv_1", "dec_trans_1")
+    }
+    writer.write_distances(1, layers)
+    run = Run(writer.path)
+    assert run.distance_epochs() == []
+    commit(writer, 1)
+    assert run.distance_epochs() == [1]
+    stored = run.distances(1)
+    assert stored.keys() == layers.keys()
+    np.testing.assert_array_equal(stored["dec_trans_1"].nearest_distance, layers["dec_trans_1"].nearest_distance)
+    with pytest.raises(RunError, match="is not there"):
+        run.distances(2)

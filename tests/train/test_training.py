@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from sauron_train import recipes
+from sauron_train.analysis.clusterability import clusterability
+from sauron_train.analysis.tables import measures, table4
 from sauron_train.checkpoint import load_model
 from sauron_train.config import Config, parse
 from sauron_train.data.phantom import make_phantom
@@ -164,6 +166,51 @@ def test_the_log_says_what_the_maps_say(phantoms: dict[int, Path], tmp_path: Pat
             np.testing.assert_allclose(stored.image(0), maps[0], atol=2e-2, rtol=2e-2)
     predicted = outputs[-1].argmax(dim=1).numpy()
     assert (predicted == run.prediction(3)).mean() > 0.99
+
+
+def test_measures_of_every_epoch_are_those_of_the_stored_distances(phantoms: dict[int, Path], tmp_path: Path) -> None:
+    changes = ["maps.every=2", "maps.layers=[enc_*, dec_conv_1]", "probe.radius=0.15"]
+    Trainer(Experiment.prepare(phantom_config(2, *changes), phantoms[2]), tmp_path / "run").run()
+    run = Run(tmp_path / "run")
+    assert run.distance_epochs() == run.map_epochs() == [1, 2, 3], "the first, the last and every second"
+    assert run.map_layers(2) == ["enc_conv_1", "enc_conv_2", "enc_conv_3", "enc_conv_4", "enc_conv_5", "enc_conv_6",
+                                 "dec_conv_1"]  # fmt: skip
+    logged, other = measures(run), measures(run, "reference", 0.3)
+    assert len(logged) == len(other) == 3 * len(run.info.layers)
+    for epoch in (1, 3):
+        for layer in run.map_layers(epoch):
+            stored = run.maps(epoch, layer)
+            every = np.stack([stored.distances(image) for image in range(stored.shape[0])])
+            found = clusterability(every, radius=0.15)
+            row = logged.query("epoch == @epoch and layer == @layer").iloc[0]
+            np.testing.assert_allclose(
+                [row["dip"], row["neighbours"], row["delta_opt"]],
+                [found.dip, found.neighbours, found.delta_opt],
+                rtol=1e-5,
+            )
+            row = other.query("epoch == @epoch and layer == @layer").iloc[0]
+            again = clusterability(every, "reference", 0.3)
+            np.testing.assert_allclose([row["dip"], row["neighbours"]], [again.dip, again.neighbours], rtol=1e-5)
+            lie = run.distances(epoch)[layer]
+            np.testing.assert_array_equal(lie.filters, stored.filters)
+            mean = every.mean(axis=0)
+            np.testing.assert_allclose(lie.reference_distance, mean[0], atol=1e-6)
+            np.fill_diagonal(mean, np.inf)
+            if len(mean) > 1:
+                np.testing.assert_array_equal(lie.nearest, stored.filters[mean.argmin(axis=0)])
+    assert other["dip"].isna().sum() > logged["dip"].isna().sum(), "no other dip without all distances"
+    assert table4(run)["layer"].tolist() == [layer.name for layer in run.info.layers]
+
+
+def test_maps_are_kept_within_the_budget(phantoms: dict[int, Path], tmp_path: Path) -> None:
+    experiment = Experiment.prepare(phantom_config(2, "maps.budget_mb=1", "epochs=3", "maps.every=1"), phantoms[2])
+    trainer = Trainer(experiment, tmp_path / "run")
+    trainer.run()
+    folder = tmp_path / "run" / "maps"
+    size = sum(file.stat().st_size for file in folder.glob("epoch_*/*_*.safetensors")) / 1e6
+    headers = 1000 * len(list(folder.glob("epoch_*/*_*.safetensors"))) / 1e6
+    assert size < trainer.maps_plan.megabytes + headers
+    assert trainer.maps_plan.megabytes <= 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run(phantoms: dict[int, Path], tmp_path: Path) -> None:
