@@ -10,7 +10,7 @@ import numpy as np
 from sauron_train.analysis.clusterability import Clusterability
 from sauron_train.probe import LayerProbe
 from sauron_train.pruning.graph import ChannelGraph
-from sauron_train.pruning.sauron import LayerRecord
+from sauron_train.pruning.records import LayerRecord
 from sauron_train.runlog import LayerDistances, LayerMaps, LayerRow, Pruning
 from sauron_train.runlog.schema import empty_delta_prune
 

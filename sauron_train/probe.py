@@ -15,7 +15,7 @@ from sauron_train.analysis.distances import distance_matrix, nearest_among, pool
 from sauron_train.metrics import to_labels
 from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.pruning.modes import evaluating
-from sauron_train.pruning.sauron import PruneRecord
+from sauron_train.pruning.records import PruneRecord
 from sauron_train.pruning.taps import listen
 from sauron_train.runlog import Pruning, RemovedFilter
 from sauron_train.storage import MapsPlan, pooling

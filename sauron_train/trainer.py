@@ -34,7 +34,8 @@ from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe, pruning_records
 from sauron_train.progress import Observer
 from sauron_train.pruning.policy import History
-from sauron_train.pruning.sauron import LayerRecord, Sauron
+from sauron_train.pruning.records import LayerRecord
+from sauron_train.pruning.sauron import Sauron
 from sauron_train.runlog import EpochRow, Pruning, RunWriter
 from sauron_train.runlog.files import checkpoint_file
 from sauron_train.storage import MapsPlan, plan_maps

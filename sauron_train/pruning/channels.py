@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from sauron_train.pruning import operations as ops
-from sauron_train.pruning.graph import ChannelGraph, Convolution, Follower, Ids
+from sauron_train.pruning.graph import TIED, ChannelGraph, Convolution, Follower, Ids
 from sauron_train.pruning.listening import find_taps
 from sauron_train.pruning.recording import Recording, Step, record
 from sauron_train.pruning.taps import Taps
@@ -44,7 +44,9 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], layer_name: Calla
     reader.read(evaluation)
     graph = reader.graph(layer_name)
     names = {conv.module: name for name, conv in graph.layers.items()}
-    return replace(graph, taps=Taps(find_taps(training, model, names), find_taps(evaluation, model, names)))
+    taps = Taps(find_taps(training, model, names), find_taps(evaluation, model, names))
+    unmeasured = graph.layers.keys() - taps.evaluation.keys()
+    return replace(graph, taps=taps).left_whole(dict.fromkeys(unmeasured, "it is called only while the network trains"))
 
 
 class _Reader:
@@ -82,6 +84,9 @@ class _Reader:
         bound = _merged([frozenset(roots[ids].tolist()) for ids in self.bound])
         frozen = {int(roots[i]): why for i, why in reversed(self.frozen.items())}
         outputs = [frozenset(roots[conv.outputs].tolist()) for conv in self.convs.values()]
+        for together in bound:
+            if any(layer <= together for layer in outputs):
+                frozen = dict.fromkeys(together, "one group norm ties all of its maps together") | frozen
         _spread(frozen, [*bound, *outputs])
         convs = {
             layer_name(name): replace(conv, inputs=roots[conv.inputs], outputs=roots[conv.outputs])
@@ -109,7 +114,8 @@ class _Reader:
             if name in self.followers:
                 yield name, "it is depthwise, its filters go with the maps that they read"
             elif name in self.not_understood:
-                yield name, f"{self.not_understood[name]} in groups, of shared or of computed weights is left whole"
+                what = self.not_understood[name]
+                yield name, f"{what} in groups, of shared or computed weights, or with a foreign hook, is left whole"
             else:
                 yield name, "the network does not call it on this example"
 
@@ -146,12 +152,14 @@ class _Reader:
 
     def _elementwise(self, step: Step) -> list[Ids] | None:
         result = self.recording.shapes[step.outputs[0]]
+        if len(result) < 3:
+            return None
         full = []
         for value in step.inputs:
             shape = self.recording.shapes[value]
             if len(shape) == len(result) >= 3 and shape[1] == result[1]:
                 full.append(self.values[value])
-            elif all(side == 1 for side in shape) or (len(shape) == len(result) and shape[1] == 1):
+            elif len(shape) < len(result) - 1 or ((1,) * (len(result) - len(shape)) + tuple(shape))[1] == 1:
                 # Read by all channels alike, so whoever makes it stays.
                 self._freeze(self.values[value], "its one map serves all channels of another layer")
             else:
@@ -246,7 +254,8 @@ def _spread(frozen: dict[int, str], together: Sequence[frozenset[int]]) -> None:
         for ids in together:
             rest = ids - frozen.keys()
             if rest and len(rest) < len(ids):
-                frozen |= dict.fromkeys(rest, "its maps are tied to some that stay")
+                why = next(frozen[i] for i in sorted(ids) if i in frozen)
+                frozen |= dict.fromkeys(rest, why if why.startswith(TIED) else f"{TIED}, because {why}")
                 spread = True
 
 

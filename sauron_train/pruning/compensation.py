@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from sauron_train.pruning.distances import precise
 from sauron_train.pruning.graph import ChannelGraph, Convolution, Cut
 
+# Then no survivor is taken more than ten times: by Cauchy and Schwarz the factor is at most the root of the inverse.
+_LEAST_POWER = 1e-2
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -32,7 +35,10 @@ class ReaderMoments:
 
     def add(self, maps: Tensor) -> None:
         """Count an input (B, channels, *spatial) in."""
-        flat = precise(maps.detach().movedim(1, 0).flatten(1))
+        for image in maps.detach():  # one at a time: in double precision a whole batch would fill the memory
+            self._add(precise(image.flatten(1)))
+
+    def _add(self, flat: Tensor) -> None:
         if self._voxels == 0:
             # Products are taken around a fixed value of each map, so that little is lost where one barely varies.
             self._origin = flat.mean(dim=1, keepdim=True)
@@ -66,10 +72,10 @@ def overhear(model: nn.Module, graph: ChannelGraph, wanted: bool) -> Iterator[di
     moments = {name: ReaderMoments() for name in graph.convolutions()} if wanted else {}
 
     def counting(name: str) -> Any:
-        return lambda _module, inputs: moments[name].add(inputs[0])
+        return lambda _module, inputs, keywords: moments[name].add(inputs[0] if inputs else keywords["input"])
 
     handles = [
-        model.get_submodule(conv.module).register_forward_pre_hook(counting(name))
+        model.get_submodule(conv.module).register_forward_pre_hook(counting(name), with_kwargs=True)
         for name, conv in graph.convolutions().items()
         if wanted
     ]
@@ -129,9 +135,13 @@ def _fold_into(
 
 
 def _best(products: Tensor, place: int, kept: list[int]) -> tuple[int, float]:
-    """The survivor that leaves the least of the map unexplained, and the factor it is taken with."""
+    """The survivor that leaves the least of the map unexplained, and the factor it is taken with.
+
+    A survivor that barely varies beside the map would have to be taken many times over, and with it its noise on images
+    that were not measured: such a one is not used, and where there is no other the factor is 0.
+    """
     power = products.diagonal()[kept].clamp_min(0)
-    usable = power > 0
+    usable = power > _LEAST_POWER * products[place, place]
     with_each = products[place, kept]
     explained = torch.where(usable, with_each.square() / power.masked_fill(~usable, 1), 0)
     best = int(explained.argmax())

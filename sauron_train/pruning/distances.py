@@ -101,35 +101,20 @@ def mean_delta_opt(
     return torch.stack(values).mean()
 
 
-def delta_prune(maps: Tensor, reference: int, window: int = 2) -> Tensor:
-    """What thresholds are compared with: RMS distance of all maps to a reference, relative to the farthest (authors).
+def delta_prune(maps: Tensor, references: Sequence[int], window: int = 2) -> Tensor:
+    """What thresholds are compared with: RMS distance of all maps to π, relative to the farthest (authors' code).
 
     Args:
         maps: (B, C, *spatial), not scaled.
-        reference: π, the position of the reference map.
+        references: positions of the maps that are π, each by itself.
         window: ω.
 
     Returns:
-        (C,) in [0, 1]: each sample's distances divided by their maximum, then averaged over the batch; 0 at π.
+        (references, C) in [0, 1]: each sample's distances divided by their maximum, then averaged over the batch; 0 at
+        π.
     """
     maps = maps if maps.dtype == torch.float64 else maps.float()
-    pooled = pool(maps, window)
-    distances = _rms(pooled - pooled[:, reference : reference + 1])
-    return _by_maximum(distances).mean(dim=0)
-
-
-def delta_prune_between(maps: Tensor, references: Sequence[int], window: int = 2) -> Tensor:
-    """δ_prune of all maps to several references at once.
-
-    Args:
-        maps: (B, C, *spatial), not scaled.
-        references: positions of the reference maps.
-        window: ω.
-
-    Returns:
-        (references, C); each row is what `delta_prune` gives for its reference.
-    """
-    pooled = pool(precise(maps), window).flatten(2)
+    pooled = precise(pool(maps, window)).flatten(2)
     pooled = pooled - pooled.mean(dim=1, keepdim=True)  # nearer to each other than to 0: less is lost in the products
     products = pooled @ pooled.transpose(1, 2) / pooled.shape[2]
     squares = products.diagonal(dim1=1, dim2=2)

@@ -13,6 +13,7 @@ from sauron_train.errors import EmptyLayerError, PruningError, UnknownFilterErro
 from sauron_train.pruning.taps import Taps
 
 Ids = npt.NDArray[np.int64]
+TIED = "its maps are tied to some that stay"
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,28 @@ class ChannelGraph:
             if set(gone) != have[name] - wanted[name]:
                 raise PruningError(f"the saved filters of {name} are those of another network, tied to others")
         return cut
+
+    def left_whole(self, reasons: Mapping[str, str]) -> ChannelGraph:
+        """The same graph with more layers that are never cut, and with them all that are tied to them.
+
+        Args:
+            reasons: why, by layer.
+        """
+        whole: dict[str, str] = {}
+        for group in self.groups():
+            why = next((reasons[name] for name in group if name in reasons), None)
+            if why is not None:
+                whole |= {name: reasons.get(name, f"{TIED}, because {why}") for name in group}
+        if not whole:
+            return self
+        channels = {c for name in whole for c in self.layers[name].outputs.tolist()}
+        return replace(
+            self,
+            layers={name: layer for name, layer in self.layers.items() if name not in whole},
+            fixed={**self.fixed, **{name: self.layers[name] for name in whole}},
+            reasons={**self.reasons, **whole},
+            bound=tuple(bound for bound in self.bound if bound.isdisjoint(channels)),
+        )
 
     def without(self, cut: Cut) -> ChannelGraph:
         """The graph of the network after the cut."""

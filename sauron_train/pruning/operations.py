@@ -21,7 +21,8 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.Softplus, nn.Softsign, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.LogSigmoid,
 )  # fmt: skip
 SILENT: tuple[type[nn.Module], ...] = (
-    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+    nn.Identity, nn.Sequential,  # one that holds nothing
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
 )  # fmt: skip
 SPATIAL: tuple[type[nn.Module], ...] = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,
@@ -57,7 +58,8 @@ _SUMS = frozenset(["add", "sub"])
 
 def joins(step: Step) -> bool:
     """Whether the operation works channel by channel on several tensors."""
-    return _bare(step) in _JOINS
+    # A bound or an exponent may be a tensor too: clamp(maps, max=other maps).
+    return _bare(step) in _JOINS or (activates(step) and len(step.inputs) > 1)
 
 
 def sums(step: Step) -> bool:

@@ -53,8 +53,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The operation's name without its overload, such as `add` for `aten::add.Tensor`; empty for modules."""
-        return "" if self.operation is None else str(self.operation._schema.name).split("::")[-1]
+        """The operation's name without its overload, such as `add` for `aten::add.Tensor`; empty for modules.
+
+        One of somebody else's keeps its namespace: `theirs::add` may do anything.
+        """
+        if self.operation is None:
+            return "" if self.module is not None else "a tensor that is made unseen"
+        return str(self.operation._schema.name).removeprefix("aten::")
 
 
 @dataclass(frozen=True)
@@ -91,24 +96,50 @@ def record(model: nn.Module, example: tuple[Any, ...], training: bool) -> Record
     """
     recorder = _Recorder(model)
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    arguments = plain(example)
     try:
-        with _undisturbed(model, training), torch.random.fork_rng(devices), torch.no_grad(), recorder.attached():
-            results = model(*example)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        with undisturbed(model, training), torch.random.fork_rng(devices), torch.no_grad(), recorder.attached():
+            results = model(*arguments)
+    except Exception as error:  # whatever somebody's forward raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PruningError(
             f"the network cannot be run on the example input ({reason}); give one of the shape it is trained with"
         ) from error
-    tensors = _tensors(results)
+    tensors = tensors_in(results)
     if not tensors:
         raise PruningError("the network returns no tensor, so there is nothing its filters could be cut for")
     values = tuple(recorder.value(tensor) for tensor in tensors)
     return Recording(tuple(recorder.steps), tuple(recorder.shapes), values, dict(recorder.parameters))
 
 
+def plain(example: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same tensors without the subclasses that data loaders give them, which hide what is done with them."""
+    result: tuple[Any, ...] = tree_map_only(
+        Tensor, lambda t: t if isinstance(t, nn.Parameter) else t.as_subclass(Tensor), example
+    )
+    return result
+
+
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a call of the module is one step: torch's own layers, but no containers."""
+    """Whether a call of the module is one step: torch's own layers, and containers that hold nothing."""
     return type(module).__module__.startswith("torch.nn.modules.") and not any(True for _ in module.children())
+
+
+def ours(hook: Any) -> Any:
+    """Mark a hook as one of ours, which only listen."""
+    hook._sauron = True
+    return hook
+
+
+def is_ours(hook: Any) -> bool:
+    """Whether a hook is one of ours."""
+    return getattr(hook, "_sauron", False) is True
+
+
+def _is_one_step(module: nn.Module) -> bool:
+    # What somebody's hook does to a map is seen only where the module's call is taken apart.
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return is_leaf(module) and all(map(is_ours, hooks))
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -120,6 +151,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.parameters: dict[int, nn.Parameter] = {}
         self._known = {id(p) for p in model.parameters()}
         self._values: Any = WeakIdKeyDictionary()
+        # Tensors are kept until the end: memory that is used again would look like the tensor that lay there before.
+        self._kept: list[Tensor] = []
+        self._memory: dict[int, list[Tensor]] = {}
         self._calls: Counter[str] = Counter()
         self._path: list[str] = []
         self._leaf: tuple[str, tuple[int, ...]] | None = None
@@ -127,6 +161,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def value(self, tensor: Tensor) -> int:
         """The number of a tensor; one that comes from nowhere gets a new one."""
         if tensor not in self._values:
+            if known := self._memory.get(_address(tensor)):
+                return self._alias(tensor, known)
             self._renew(tensor)
             if id(tensor) in self._known and isinstance(tensor, nn.Parameter):
                 self.parameters[self._values[tensor]] = tensor
@@ -135,16 +171,32 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _renew(self, tensor: Tensor) -> int:
         self._values[tensor] = len(self.shapes)
         self.shapes.append(tuple(tensor.shape))
+        self._kept.append(tensor)
+        if _address(tensor):
+            self._memory.setdefault(_address(tensor), []).append(tensor)
         return len(self.shapes) - 1
+
+    def _alias(self, tensor: Tensor, known: list[Tensor]) -> int:
+        """A tensor that was made unseen out of one that is known, as by `as_subclass` or by way of NumPy."""
+        for other in reversed(known):
+            place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+            if place == (other.data_ptr(), other.shape, other.stride()):
+                self._values[tensor] = int(self._values[other])
+                self._kept.append(tensor)
+                return int(self._values[tensor])
+        sources = tuple(dict.fromkeys(int(self._values[other]) for other in known))
+        made = self._renew(tensor)
+        self.steps.append(Step(sources, (made,), where=self._path[-1] if self._path else ""))
+        return made
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
         if self._leaf is not None:
             return func(*args, **keywords)
-        inputs = tuple(self.value(t) for t in _tensors((args, keywords)))
+        inputs = tuple(self.value(t) for t in tensors_in((args, keywords)))
         noted = tree_map_only(Tensor, lambda t: Value(self.value(t)), (args, keywords))
         result = func(*args, **keywords)
-        outputs = tuple(self._renew(t) for t in _tensors(result))
+        outputs = tuple(self._renew(t) for t in tensors_in(result))
         where = self._path[-1] if self._path else ""
         step = Step(inputs, outputs, operation=func, arguments=noted[0], keywords=noted[1], where=where)
         self.steps.append(step)
@@ -154,7 +206,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def attached(self) -> Iterator[None]:
         handles = []
         for name, module in self.model.named_modules():
-            before, after = self._hooks(name, is_leaf(module))
+            before, after = self._hooks(name, _is_one_step(module))
             handles += [
                 module.register_forward_pre_hook(before, with_kwargs=True),
                 module.register_forward_hook(after, with_kwargs=True),
@@ -170,22 +222,30 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def before(_module: nn.Module, args: Any, keywords: Any) -> None:
             self._path.append(name)
             if leaf and self._leaf is None:
-                self._leaf = name, tuple(self.value(t) for t in _tensors((args, keywords)))
+                self._leaf = name, tuple(self.value(t) for t in tensors_in((args, keywords)))
 
         def after(_module: nn.Module, _args: Any, _keywords: Any, result: Any) -> None:
             self._path.pop()
             if leaf and self._leaf is not None and self._leaf[0] == name:
                 inputs = self._leaf[1]
                 self._leaf = None
-                outputs = tuple(self._renew(t) for t in _tensors(result))
+                outputs = tuple(self._renew(t) for t in tensors_in(result))
                 self.steps.append(Step(inputs, outputs, module=name, call=self._calls[name], where=name))
                 self._calls[name] += 1
 
         return before, after
 
 
+def _address(tensor: Tensor) -> int:
+    """Where a tensor's memory begins; 0 for tensors without memory of their own."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return 0
+
+
 @contextmanager
-def _undisturbed(model: nn.Module, training: bool) -> Iterator[None]:
+def undisturbed(model: nn.Module, training: bool) -> Iterator[None]:
     """Put the model on the wanted way, with torch's own layers in evaluation, and everything back afterwards."""
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -203,11 +263,12 @@ def _undisturbed(model: nn.Module, training: bool) -> Iterator[None]:
                     buffer.copy_(buffers[name])
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_in(tree: Any) -> list[Tensor]:
+    """All tensors in nested lists, tables and dataclasses."""
     found: list[Tensor] = []
     for leaf in tree_leaves(tree):
         if isinstance(leaf, Tensor):
             found.append(leaf)
         elif hasattr(leaf, "__dataclass_fields__"):
-            found += _tensors([getattr(leaf, name) for name in leaf.__dataclass_fields__])
+            found += tensors_in([getattr(leaf, name) for name in leaf.__dataclass_fields__])
     return found

@@ -2,72 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from sauron_train.config import Config, SauronConfig
-from sauron_train.errors import PruningError
+from sauron_train.errors import ConfigError, PruningError
 from sauron_train.pruning.channels import trace
+from sauron_train.pruning.check import checked
 from sauron_train.pruning.compensation import ReaderMoments, fold, overhear
-from sauron_train.pruning.distances import delta_prune_between, mean_delta_opt
+from sauron_train.pruning.distances import delta_prune, mean_delta_opt
 from sauron_train.pruning.graph import ChannelGraph, Cut
+from sauron_train.pruning.measuring import arguments_of, draw_references, group_measure, places
 from sauron_train.pruning.modes import evaluating
-from sauron_train.pruning.policy import Decision, History, LayerState, Measure, decide
+from sauron_train.pruning.policy import History, LayerState, Measure, decide
+from sauron_train.pruning.recording import tensors_in
+from sauron_train.pruning.records import PruneRecord, layer_record
 from sauron_train.pruning.report import report
-from sauron_train.pruning.surgery import cut_network, plan
-from sauron_train.pruning.taps import Maps, attach, listen
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """What was measured and decided for one layer in an epoch. Filters carry their original numbers.
-
-    Attributes:
-        layer: its name.
-        threshold: τ.
-        patience: epochs that it still waits.
-        raised: whether τ rose in this epoch.
-        conditions: what a layer must meet to have converged, by name; τ rises when patience is over and all hold.
-        reference: the filter that was π, the first of them with `references: all`; None if π is in a partner layer.
-        filters: those it had before the cut.
-        delta_prune: δ_prune of each of them to the nearest π; 0 for a single π itself.
-        removed: those that go, each with the π that it was too near to; None if that is in a partner layer.
-    """
-
-    layer: str
-    threshold: float
-    patience: int
-    raised: bool
-    conditions: Mapping[str, bool]
-    reference: int | None
-    filters: tuple[int, ...]
-    delta_prune: tuple[float, ...]
-    removed: Mapping[int, int | None]
-
-
-@dataclass(frozen=True)
-class PruneRecord:
-    """What one call of `prune`, or of `cut`, did.
-
-    `removed` names every filter that goes, by layer and original number, partners in sums and norm groups included;
-    `layers` says why. It is empty when a user chose the filters.
-    """
-
-    cut: Cut
-    layers: Mapping[str, LayerRecord]
-
-    @property
-    def removed(self) -> dict[str, tuple[int, ...]]:
-        """Layer name to the original numbers of its filters that go."""
-        return dict(self.cut.removed)
+from sauron_train.pruning.surgery import Optimizers, cut_network, plan
+from sauron_train.pruning.taps import Maps, attach, detach, listen
 
 
 class Sauron:
@@ -82,8 +42,13 @@ class Sauron:
                 ...
             record = sauron.prune(optimizer, batches, history)
 
+    A model has one Sauron at a time: a new one silences the one before. While it listens the model carries hooks, so
+    save its `state_dict()` and not the model itself, or `close()` first.
+
     Args:
-        model: the network; cut in place. Its parameters keep their identity, so optimizers and wrappers go on.
+        model: the network; cut in place. Its parameters keep their identity, so optimizers go on. Wrappers that keep
+            buffers of their own for each parameter (DistributedDataParallel, averaged copies) must be made anew after
+            a cut.
         example_input: an input that it accepts, (B, channels, *spatial), on its device; or a tuple of its arguments.
         config: λ, normalisation, thresholds and the seed of what is drawn; None for the defaults, or a table of keys
             such as `{"loss": {"lambda": 0.3}}`.
@@ -91,7 +56,7 @@ class Sauron:
 
     Raises:
         PruningError: the network cannot be run on the example, or has no convolution that may be cut.
-        ConfigError: a key or a value of `config` that is not known.
+        ConfigError: a key or a value of `config` that is not known, or `prune.exclude` names no layer.
     """
 
     def __init__(
@@ -103,7 +68,9 @@ class Sauron:
     ) -> None:
         self.model = model
         self.config = SauronConfig.of(config)
-        self.graph: ChannelGraph = trace(model, example_input, layer_name)
+        detach(model)
+        self.graph: ChannelGraph = checked(model, trace(model, example_input, layer_name), example_input)
+        self._check_exclude()
         if not self.graph.layers:
             why = "; ".join(f"{name}: {reason}" for name, reason in list(self.graph.reasons.items())[:3])
             raise PruningError(f"no convolution of this network can be cut ({why or 'it has none'})")
@@ -158,16 +125,37 @@ class Sauron:
             return self._mean_delta_opt()
 
     def _mean_delta_opt(self) -> Tensor:
-        try:
-            maps = list(self._maps.values())
-        except KeyError:
-            maps = []
+        maps = []
+        for layer in self._maps:
+            try:
+                maps.append(self._maps[layer])
+            except KeyError:
+                raise PruningError(
+                    f"{layer} was not called in this pass, as it was on the example; δ_opt needs the same way through "
+                    "the network each time"
+                ) from None
+            self._refuse_unlinked(layer)
         if not maps:
             raise PruningError("call the model on a batch in training mode before each penalty()")
         self._maps.clear()
         loss = self.config.loss
         references = [self._draw(m.shape[1]) for m in maps] if loss.reference == "random" else None
         return mean_delta_opt(maps, loss.normalization, loss.window, references)  # type: ignore[arg-type]
+
+    def _refuse_unlinked(self, layer: str) -> None:
+        weight: Any = self.model.get_submodule(self.graph.layers[layer].module).weight
+        if self.penalised and weight.requires_grad and self._maps.without_gradient(layer):
+            raise PruningError(
+                f"{layer} was called without gradient, so δ_opt could not train it; call torch.utils.checkpoint with "
+                "use_reentrant=False, or freeze the layer with requires_grad_(False) if it is not trained"
+            )
+
+    def _check_exclude(self) -> None:
+        names = [*self.graph.layers, *self.graph.reasons]
+        for pattern in self.config.prune.exclude:
+            if not fnmatch.filter(names, pattern):
+                near = difflib.get_close_matches(pattern, names, n=1) or names[:1]
+                raise ConfigError(f"prune.exclude names {pattern!r}, which fits no layer; one is called {near[0]}")
 
     def _nothing(self) -> Tensor:
         return next(self.model.parameters()).new_zeros(())
@@ -178,37 +166,54 @@ class Sauron:
         with listen(self.model, self.graph) as maps:
             yield maps
 
-    def prune(self, optimizer: Optimizer | None, batches: Iterable[Tensor], history: History) -> PruneRecord:
+    def prune(self, optimizer: Optimizers, batches: Iterable[Any], history: History) -> PruneRecord:
         """End an epoch: measure δ_prune, move the thresholds, and cut what is below them.
 
         Nothing is measured or cut in epochs before `prune.first_epoch` and after `prune.last_epoch`; the number of
         training losses in `history` is the epoch.
 
         Args:
-            optimizer: any torch optimizer that holds the model's parameters; its state is cut with them.
-            batches: some batches of training images, each (B, channels, *spatial).
+            optimizer: the one, or those, that hold the model's parameters; state that has its parameter's shape is cut
+                with it. None only while the parameters have no state.
+            batches: training images, each (B, channels, *spatial), or a tuple of what the model is called with; the
+                first `prune.batches` of them are looked at.
             history: losses of all epochs so far, this one included.
 
         Raises:
             PruningError: a cut that cannot be made; nothing has been changed then.
+            ConfigError: `converge_on: validation` without validation losses, by which no threshold would ever rise.
         """
         if not self.prunes_in(len(history.train_losses)):
             return PruneRecord(Cut(frozenset(), {}), {})
-        record = self.decide(self.measure(batches), history)
-        self.apply(record.cut, optimizer)
+        self._check_history(history)
+        states, drawn = self.states, self.generator.get_state()
+        try:
+            record = self.decide(self.measure(itertools.islice(batches, self.config.prune.batches)), history)
+            self.apply(record.cut, optimizer)
+        except BaseException:
+            self.states = states
+            self.generator.set_state(drawn)
+            raise
         return record
+
+    def _check_history(self, history: History) -> None:
+        if self.config.prune.converge_on == "validation" and not history.val_losses:
+            raise ConfigError(
+                "prune.converge_on is validation, but there are no validation losses, so no threshold would ever rise; "
+                "give them in history, or set prune.converge_on to train"
+            )
 
     def prunes_in(self, epoch: int) -> bool:
         """Whether filters may go at the end of an epoch, counted from 1: what `prune` says of it."""
         prune = self.config.prune
         return prune.enabled and prune.first_epoch <= epoch <= (prune.last_epoch or epoch)
 
-    def cut(self, filters: Mapping[str, Iterable[int]], optimizer: Optimizer | None = None) -> PruneRecord:
+    def cut(self, filters: Mapping[str, Iterable[int]], optimizer: Optimizers = None) -> PruneRecord:
         """Cut filters of your choice, and those that sums and group norms tie to them.
 
         Args:
             filters: layer name to filter numbers; a filter keeps the number that it had before the first cut.
-            optimizer: any torch optimizer that holds the model's parameters; its state is cut with them.
+            optimizer: as in `prune`.
 
         Raises:
             UnknownLayerError: no such layer, or one that must stay whole.
@@ -223,27 +228,31 @@ class Sauron:
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Tensor]) -> dict[str, Measure]:
-        """δ_prune of the layers, averaged over batches of images, each (B, channels, *spatial).
+        """δ_prune of the layers, averaged over batches of images (B, channels, *spatial), or tuples of arguments.
 
         π is drawn once per call; the network runs in eval mode (design choices). Layers that are decided together share
         their π and are averaged; they go under the name of the first.
         """
-        references = {group: self._references(group) for group in self.graph.groups()}
-        drawn = {layer: self._places(layer, references[group]) for group in references for layer in group}
+        config, graph = self.config.prune, self.graph
+        references = {group: draw_references(graph, group, config, self.generator) for group in graph.groups()}
+        drawn = {layer: places(graph, layer, references[group]) for group in references for layer in group}
         sums: dict[str, Tensor] = {}
         samples = 0
         hearing = overhear(self.model, self.graph, self._compensates)
         with evaluating(self.model), self.listening() as maps, hearing as readers:
-            for images in batches:
-                self.model(images)
-                samples += len(images)
+            for batch in batches:
+                arguments = arguments_of(batch)
+                self.model(*arguments)
+                count = len(tensors_in(arguments)[0])
+                samples += count
                 for layer, layer_maps in maps.items():
-                    value = delta_prune_between(layer_maps, drawn[layer], self.config.loss.window) * len(images)
+                    value = delta_prune(layer_maps, drawn[layer], self.config.loss.window) * count
                     sums[layer] = sums[layer] + value if layer in sums else value
         self._readers = readers
         if not samples:
             raise PruningError("prune needs at least one batch of images to measure δ_prune on")
-        return {group[0]: self._group_measure(group, references[group], sums, samples) for group in references}
+        means = {layer: value / samples for layer, value in sums.items()}
+        return {group[0]: group_measure(graph, group, references[group], means, config) for group in references}
 
     def decide(self, measures: Mapping[str, Measure], history: History) -> PruneRecord:
         """Decide what goes, and move the thresholds; nothing is cut yet.
@@ -254,13 +263,13 @@ class Sauron:
         decisions, self.states = decide(measures, self.states, history, self.config.prune)
         cut = self.graph.cut_of(channel for decision in decisions.values() for channel in decision.removed)
         records = {
-            layer: self._layer_record(layer, measures[group[0]], decisions[group[0]])
+            layer: layer_record(layer, self.graph.layers[layer], measures[group[0]], decisions[group[0]])
             for group in self.graph.groups()
             for layer in group
         }
         return PruneRecord(cut, {layer: records[layer] for layer in self.graph.layers})
 
-    def apply(self, cut: Cut, optimizer: Optimizer | None) -> None:
+    def apply(self, cut: Cut, optimizer: Optimizers) -> None:
         """Cut what was decided out of the network and the optimizer's state.
 
         With `compensate: merge` the readers of what goes are first taught to read a survivor in its place, by what
@@ -271,7 +280,10 @@ class Sauron:
         """
         plan(self.model, self.graph, cut, optimizer)  # refuses what cannot be made before weights are changed
         fold(self.model, self.graph, cut, self._readers)
+        leaders = {layer: group[0] for group in self.graph.groups() for layer in group}
         self.graph = cut_network(self.model, self.graph, cut, optimizer)
+        # What tied layers together may be gone: each part goes on from where the whole was.
+        self.states = {group[0]: self.states[leaders[group[0]]] for group in self.graph.groups()}
         self._readers = {}
 
     def close(self) -> None:
@@ -292,88 +304,26 @@ class Sauron:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state. A network that is still whole is cut to the filters that it had then.
 
-        So a pruned network is built again as it was made at first, cut by this, and then given its weights:
+        So a pruned network is built again as it was made at first, cut by this, and then given its weights, before an
+        optimizer of it has made a step:
 
             sauron = Sauron(model, example_input)
             sauron.load_state_dict(saved["sauron"])
             model.load_state_dict(saved["model"])
 
         Raises:
-            PruningError: the state is that of another network; nothing has been changed then.
+            PruningError: the state is that of another network, or of another schedule; nothing has been changed then.
         """
+        states = {layer: LayerState(**values) for layer, values in state["states"].items()}
+        if any(layer not in self.layers or not 0 <= s.step <= self.config.prune.kappa for layer, s in states.items()):
+            raise PruningError("the saved thresholds are those of another network, or of another prune.kappa")
         filters: Mapping[str, list[int]] = state["filters"]
         if self.layers == {layer: len(kept) for layer, kept in filters.items()}:
             self.graph = self.graph.renumbered(filters)
         else:
             self.graph = cut_network(self.model, self.graph, self.graph.cut_to(filters))
-        self.states = {layer: LayerState(**values) for layer, values in state["states"].items()}
+        self.states = states
         self.generator.set_state(state["generator"])
-
-    def _references(self, group: tuple[str, ...]) -> tuple[int, ...]:
-        """The channels that are π for layers that are decided together: one that all have, or one more where not."""
-        channels = self._channels(group)
-        if self.config.prune.references == "all":
-            order = torch.randperm(len(channels), generator=self.generator).tolist()
-            return tuple(channels[place] for place in order)
-        drawn: list[int] = []
-        for layer in group:
-            outputs = self.graph.layers[layer].outputs.tolist()
-            if not set(outputs) & set(drawn):
-                drawn.append(outputs[self._draw(len(outputs))])
-        return tuple(drawn)
-
-    def _channels(self, group: tuple[str, ...]) -> list[int]:
-        return list(dict.fromkeys(c for layer in group for c in self.graph.layers[layer].outputs.tolist()))
-
-    def _places(self, layer: str, references: tuple[int, ...]) -> list[int]:
-        places = {channel: place for place, channel in enumerate(self.graph.layers[layer].outputs.tolist())}
-        return [places[channel] for channel in references if channel in places]
-
-    def _group_measure(
-        self, group: tuple[str, ...], references: tuple[int, ...], sums: Mapping[str, Tensor], samples: int
-    ) -> Measure:
-        channels = self._channels(group)
-        columns = {channel: place for place, channel in enumerate(channels)}
-        total = np.zeros((len(references), len(channels)))
-        count = np.zeros_like(total)
-        for layer in group:
-            outputs = self.graph.layers[layer].outputs.tolist()
-            rows = [row for row, channel in enumerate(references) if channel in outputs]
-            here = np.ix_(rows, [columns[channel] for channel in outputs])
-            total[here] += (sums[layer] / samples).cpu().numpy()
-            count[here] += 1
-        distances = np.where(count > 0, total / np.maximum(count, 1), np.inf)
-        return Measure(
-            tuple(channels),
-            references,
-            distances,
-            layers=tuple(frozenset(self.graph.layers[layer].outputs.tolist()) for layer in group),
-            bound=tuple(bound for bound in self.graph.bound if not bound.isdisjoint(channels)),
-            protected=self._protected(group),
-        )
-
-    def _protected(self, group: tuple[str, ...]) -> frozenset[int]:
-        """The channels of layers that `prune.exclude` names."""
-        patterns = self.config.prune.exclude
-        excluded = [layer for layer in group if any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)]
-        return frozenset(c for layer in excluded for c in self.graph.layers[layer].outputs.tolist())
-
-    def _layer_record(self, layer: str, measure: Measure, decision: Decision) -> LayerRecord:
-        conv = self.graph.layers[layer]
-        number = dict(zip(conv.outputs.tolist(), conv.numbers.tolist(), strict=True))
-        delta = dict(zip(measure.channels, measure.nearest_reference().tolist(), strict=True))
-        own = [number[channel] for channel in measure.references if channel in number]
-        return LayerRecord(
-            layer,
-            decision.threshold,
-            decision.patience,
-            decision.raised,
-            decision.conditions,
-            own[0] if own else None,
-            tuple(number.values()),
-            tuple(delta[channel] for channel in number),
-            {number[c]: number.get(reference) for c, reference in decision.removed.items() if c in number},
-        )
 
     @property
     def _compensates(self) -> bool:

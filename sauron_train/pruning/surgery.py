@@ -6,7 +6,7 @@ their order, wrappers, hooks) goes on holding the right ones, each exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 
 from sauron_train.errors import MismatchError
 from sauron_train.pruning.graph import ChannelGraph, Cut, Follower, Ids
+
+Optimizers = Optimizer | Sequence[Optimizer] | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Slice:
         return getattr(self.module, self.name)  # type: ignore[no-any-return]
 
 
-def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizer | None = None) -> ChannelGraph:
+def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizers = None) -> ChannelGraph:
     """Remove the channels of a cut from every layer that makes, normalises or reads them.
 
     The network then computes exactly what the uncut one computes with the consumers' weights for these channels set to
@@ -44,7 +46,7 @@ def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Opti
         model: the network that `graph` was traced from, changed in place.
         graph: its channels as they are now.
         cut: what goes, from `graph.resolve`.
-        optimizer: any torch optimizer that holds parameters of the model.
+        optimizer: the one, or those, that hold parameters of the model.
 
     Returns:
         The graph of the smaller network.
@@ -54,10 +56,11 @@ def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Opti
     """
     if not cut:
         return graph
+    states = [each.state for each in _several(optimizer)]
     for piece in plan(model, graph, cut, optimizer):
         index = torch.as_tensor(piece.keep, device=piece.tensor.device)
         if isinstance(piece.tensor, nn.Parameter):
-            _slice_parameter(piece.tensor, piece.axis, index, optimizer)
+            _slice_parameter(piece.tensor, piece.axis, index, [state.get(piece.tensor, {}) for state in states])
         else:
             setattr(piece.module, piece.name, piece.tensor.index_select(piece.axis, index))
     after = graph.without(cut)
@@ -65,17 +68,22 @@ def cut_network(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Opti
     return after
 
 
-def plan(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizer | None = None) -> list[Slice]:
+def plan(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizers = None) -> list[Slice]:
     """All that a cut has to slice, checked against network and optimizer; changes nothing.
 
     Raises:
         MismatchError: the graph or the optimizer's state does not fit the network.
     """
     pieces = list(_plan(model, graph, list(cut.ids)))
-    for piece in pieces:
-        if optimizer is not None and piece.tensor in optimizer.state:
-            _check_state(optimizer, piece)
+    for each in _several(optimizer):
+        _check_optimizer(each, model)
     return pieces
+
+
+def _several(optimizer: Optimizers) -> tuple[Optimizer, ...]:
+    if optimizer is None:
+        return ()
+    return (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
 
 
 def _plan(model: nn.Module, graph: ChannelGraph, gone: list[int]) -> Iterator[Slice]:
@@ -106,22 +114,33 @@ def _slices(module: nn.Module, names: tuple[str, ...], axis: int, ids: Ids, gone
         yield Slice(module, name, axis, keep)
 
 
-def _check_state(optimizer: Optimizer, piece: Slice) -> None:
-    for key, value in optimizer.state[piece.tensor].items():
-        if isinstance(value, Tensor) and value.numel() > 1 and value.shape != piece.tensor.shape:
-            raise MismatchError(
-                f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(value.shape)} for a "
-                f"{type(piece.module).__name__}.{piece.name} of shape {tuple(piece.tensor.shape)}, which cannot be cut "
-                "with it; use an optimizer whose state has the shape of its parameter"
+def _check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
+    kind = type(optimizer).__name__
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    if held.isdisjoint(names):
+        raise MismatchError(f"this {kind} holds no parameter of the network; give the optimizer that trains it")
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            fits = not isinstance(value, (Tensor, list, tuple, dict)) or (
+                isinstance(value, Tensor) and (value.numel() <= 1 or value.shape == parameter.shape)
             )
+            if not fits and id(parameter) in names:
+                shape = (
+                    f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f" as a {type(value).__name__}"
+                )
+                raise MismatchError(
+                    f"{kind} keeps {key!r}{shape} for {names[id(parameter)]} of shape {tuple(parameter.shape)}, which "
+                    "cannot be cut with it; use an optimizer whose state has the shape of its parameter, such as Adam"
+                )
 
 
-def _slice_parameter(parameter: nn.Parameter, axis: int, keep: Tensor, optimizer: Optimizer | None) -> None:
+def _slice_parameter(parameter: nn.Parameter, axis: int, keep: Tensor, states: Sequence[dict[str, Any]]) -> None:
     shape = parameter.shape
-    state = optimizer.state.get(parameter, {}) if optimizer is not None else {}
-    for key, value in state.items():
-        if isinstance(value, Tensor) and value.shape == shape:
-            state[key] = value.index_select(axis, keep)
+    for state in states:
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == shape:
+                state[key] = value.index_select(axis, keep)
     parameter.grad = None
     kept = parameter.data.index_select(axis, keep)
     # A graph that is still alive (a loss that somebody holds) keeps the parameter's gradient accumulator, which

@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+
+from sauron_train.pruning.recording import is_ours, ours
 
 if TYPE_CHECKING:
     from sauron_train.pruning.graph import ChannelGraph
@@ -64,11 +67,14 @@ class Maps(Mapping[str, Tensor]):
         self._heard: dict[Heard, Tensor] = {}
         self._calls: dict[str, int] = {}
         self._made: dict[int, Tensor] = {}
+        self._linked = False
+        self._unlinked: set[str] = set()
 
     def begin(self, training: bool) -> None:
         """Forget the pass before; a new one begins."""
         self.clear()
         self._way = self._taps.of(training)
+        self._linked = torch.is_grad_enabled()
 
     def clear(self) -> None:
         """Let go of all tensors."""
@@ -76,12 +82,19 @@ class Maps(Mapping[str, Tensor]):
         self._heard.clear()
         self._calls.clear()
         self._made.clear()
+        self._unlinked.clear()
+
+    def without_gradient(self, layer: str) -> bool:
+        """Whether a layer's map was made without gradient in a pass that has one."""
+        return any(heard.module in self._unlinked for heard in _modules(self._way[layer]))
 
     def hear(self, module: str, output: Tensor) -> None:
         """Keep what a module gave."""
         call = self._calls.get(module, 0)
         self._calls[module] = call + 1
         self._heard[Heard(module, call)] = output
+        if self._linked and not torch.is_grad_enabled():
+            self._unlinked.add(module)
 
     def __getitem__(self, layer: str) -> Tensor:
         tap = self._way[layer]
@@ -153,9 +166,17 @@ def attach(model: nn.Module, maps: Maps, only_training: bool = False) -> list[An
 
     taps = maps._taps
     names = sorted({heard.module for tap in _all(taps) for heard in _modules(tap)})
-    handles: list[Any] = [model.register_forward_pre_hook(begin)]
-    handles += [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    return [*handles, model.register_forward_hook(end)]
+    handles: list[Any] = [model.register_forward_pre_hook(ours(begin))]
+    handles += [model.get_submodule(name).register_forward_hook(ours(keep(name))) for name in names]
+    return [*handles, model.register_forward_hook(ours(end))]
+
+
+def detach(model: nn.Module) -> None:
+    """Let nobody hear a network any more."""
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if is_ours(hook)]:
+                del hooks[key]
 
 
 def _all(taps: Taps) -> list[Tap]:

@@ -216,3 +216,38 @@ def test_a_saved_state_of_another_network_is_refused_before_anything_changes(net
             sauron.load_state_dict({**state, "filters": {**state["filters"], **change}})
     assert all(value.equal(before[name]) for name, value in net.state_dict().items())
     assert sauron.layers == {layer: len(kept) for layer, kept in state["filters"].items()}
+
+
+def test_thresholds_of_another_schedule_are_refused(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x, {"prune": {"kappa": 3}})
+    state = sauron.state_dict()
+    leader = next(iter(state["states"]))
+    for states in ({"nobody": {"step": 1}}, {leader: {"step": 9}}):
+        with pytest.raises(PruningError, match=r"another network, or of another prune\.kappa"):
+            sauron.load_state_dict({**state, "states": states})
+
+
+def test_a_new_one_silences_the_one_before(net: Net, x: Tensor) -> None:
+    first, second = Sauron(net, x), Sauron(net, x)
+    net.train()(x)
+    assert second.penalty() > 0
+    with pytest.raises(PruningError, match="call the model"):
+        first.penalty()
+
+
+def test_a_layer_that_is_passed_by_is_named(net: Net, x: Tensor) -> None:
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head, self.skips = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1), False
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.a(x))
+            return self.head(y if self.skips else F.relu(self.b(y)))
+
+    model = Skips()
+    sauron = Sauron(model, x)
+    model.skips = True
+    model(x)
+    with pytest.raises(PruningError, match="b was not called in this pass"):
+        sauron.penalty()

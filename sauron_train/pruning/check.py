@@ -1,0 +1,104 @@
+"""Tries cuts on a copy of a network before any is made: what was misunderstood is left whole.
+
+Tracing sees what a network does with the example, not why: `if a.shape == b.shape` or a channel count that `forward`
+remembers may do something else once filters are gone. A cut network must compute what the uncut one computes when
+nobody reads the maps that went; groups of layers for which it does not are never cut.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sauron_train.errors import PruningError
+from sauron_train.pruning.graph import ChannelGraph, Cut
+from sauron_train.pruning.recording import plain, tensors_in, undisturbed
+from sauron_train.pruning.surgery import cut_network
+
+# Sums in another order differ by some 1e-6; a channel in another's place by as much as the output itself.
+_TOLERANCE = 1e-3
+_WHY = "a trial cut of it changed more than the maps that went, so its part of the network is not understood"
+
+Group = tuple[str, ...]
+
+
+def checked(model: nn.Module, graph: ChannelGraph, example: Tensor | tuple[Any, ...]) -> ChannelGraph:
+    """The graph without the layers for which a trial cut goes wrong; a network that cannot be copied is not tried.
+
+    Args:
+        model: the network, left as it is.
+        graph: what was read of it.
+        example: what it was traced with.
+    """
+    arguments = plain(example if isinstance(example, tuple) else (example,))
+    try:
+        copy.deepcopy(model)
+    except Exception:  # somebody's own attributes, such as open files or tensors with a history
+        return graph
+    while graph.layers and not _holds(model, graph, graph.groups(), arguments):
+        groups = graph.groups()
+        wrong = [group for group in groups if not _holds(model, graph, [group], arguments)] or groups
+        graph = graph.left_whole({layer: _WHY for group in wrong for layer in group})
+    return graph
+
+
+def _holds(model: nn.Module, graph: ChannelGraph, groups: Sequence[Group], arguments: tuple[Any, ...]) -> bool:
+    cut = _trial(graph, groups)
+    if not cut:
+        return True
+    masked, smaller = copy.deepcopy(model), copy.deepcopy(model)
+    _mask(masked, graph, cut)
+    try:
+        cut_network(smaller, graph, cut)
+        ours = _run(smaller, arguments)
+    except Exception:  # somebody's forward met a width that it did not expect
+        return False
+    return _alike(ours, _run(masked, arguments))
+
+
+def _trial(graph: ChannelGraph, groups: Sequence[Group]) -> Cut:
+    """Every third channel of each group, as far as no layer is emptied."""
+    chosen: set[int] = set()
+    cut = Cut(frozenset(), {})
+    for group in groups:
+        channels = dict.fromkeys(c for layer in group for c in graph.layers[layer].outputs.tolist())
+        for channel in [*channels][::3]:
+            try:
+                cut = graph.cut_of({*chosen, channel})
+            except PruningError:
+                continue
+            chosen.add(channel)
+    return cut
+
+
+@torch.no_grad()
+def _mask(model: nn.Module, graph: ChannelGraph, cut: Cut) -> None:
+    for conv in graph.convolutions().values():
+        weight: Any = model.get_submodule(conv.module).weight
+        reads = torch.from_numpy(np.flatnonzero(np.isin(conv.inputs, list(cut.ids)))).to(weight.device)
+        weight.index_fill_(0 if conv.kind == "trans" else 1, reads, 0.0)
+
+
+def _run(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with undisturbed(model, training=False), torch.random.fork_rng(devices), torch.no_grad():
+        torch.manual_seed(0)
+        return tensors_in(model(*arguments))
+
+
+def _alike(ours: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    if [o.shape for o in ours] != [e.shape for e in expected]:
+        return False
+    for one, other in zip(ours, expected, strict=True):
+        if not other.is_floating_point():
+            continue
+        finite = other[other.isfinite()]
+        scale = float(finite.abs().max()) if finite.numel() else 0.0
+        if not torch.allclose(one, other, rtol=0, atol=_TOLERANCE * scale + 1e-12, equal_nan=True):
+            return False
+    return True

@@ -1,0 +1,71 @@
+"""What pruning did and why, layer by layer, in original filter numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sauron_train.pruning.graph import Convolution, Cut
+from sauron_train.pruning.policy import Decision, Measure
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What was measured and decided for one layer in an epoch. Filters carry their original numbers.
+
+    Attributes:
+        layer: its name.
+        threshold: τ.
+        patience: epochs that it still waits.
+        raised: whether τ rose in this epoch.
+        conditions: what a layer must meet to have converged, by name; τ rises when patience is over and all hold.
+        reference: the filter that was π, the first of them with `references: all`; None if π is in a partner layer.
+        filters: those it had before the cut.
+        delta_prune: δ_prune of each of them to the nearest π; 0 for a single π itself.
+        removed: those that go, each with the π that it was too near to; None if that is in a partner layer.
+    """
+
+    layer: str
+    threshold: float
+    patience: int
+    raised: bool
+    conditions: Mapping[str, bool]
+    reference: int | None
+    filters: tuple[int, ...]
+    delta_prune: tuple[float, ...]
+    removed: Mapping[int, int | None]
+
+
+@dataclass(frozen=True)
+class PruneRecord:
+    """What one call of `prune`, or of `cut`, did.
+
+    `removed` names every filter that goes, by layer and original number, partners in sums and norm groups included;
+    `layers` says why. It is empty when a user chose the filters.
+    """
+
+    cut: Cut
+    layers: Mapping[str, LayerRecord]
+
+    @property
+    def removed(self) -> dict[str, tuple[int, ...]]:
+        """Layer name to the original numbers of its filters that go."""
+        return dict(self.cut.removed)
+
+
+def layer_record(layer: str, conv: Convolution, measure: Measure, decision: Decision) -> LayerRecord:
+    """What was decided for one layer, out of what was for all that are decided together with it."""
+    number = dict(zip(conv.outputs.tolist(), conv.numbers.tolist(), strict=True))
+    delta = dict(zip(measure.channels, measure.nearest_reference().tolist(), strict=True))
+    own = [number[channel] for channel in measure.references if channel in number]
+    return LayerRecord(
+        layer,
+        decision.threshold,
+        decision.patience,
+        decision.raised,
+        decision.conditions,
+        own[0] if own else None,
+        tuple(number.values()),
+        tuple(delta[channel] for channel in number),
+        {number[c]: number.get(reference) for c, reference in decision.removed.items() if c in number},
+    )

@@ -1,0 +1,225 @@
+"""Table 4 of the paper, of any run, for the terminal, a spreadsheet, an article or a page."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sauron_train.analysis.trends import LARGE, MEASURES, agreement, paper_table4, summarise
+
+HEADINGS: Mapping[str, str] = {"dip": "Dip-test", "delta_opt": "Distances δ_opt", "neighbours": "Avg. neighbors"}
+_LATEX_HEADINGS = {"dip": "Dip-test", "delta_opt": r"Distances $\delta_{opt}$", "neighbours": "Avg. neighbors"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A change in percent, and whether the paper's has the same sign; None where it is not compared."""
+
+    change: float
+    agrees: bool | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer; large ones are shaded."""
+
+    layer: str
+    filters: int
+    cells: Mapping[str, Cell]
+    paper: Mapping[str, float]
+
+    @property
+    def large(self) -> bool:
+        """Whether the paper would shade it."""
+        return self.filters >= LARGE
+
+
+@dataclass(frozen=True)
+class ChangesTable:
+    """Rows, what they are of, and whether the paper's own values stand beside them."""
+
+    title: str
+    rows: tuple[Row, ...]
+    beside_paper: bool
+    reading: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, title: str, beside_paper: bool = False) -> ChangesTable:
+        """From what `sauron_train.analysis.tables.table4` gives."""
+        paper = paper_table4().set_index("layer") if beside_paper else pd.DataFrame()
+        agrees = agreement(table, paper_table4()).set_index("layer") if beside_paper else pd.DataFrame()
+        rows = []
+        for values in table.to_dict("records"):
+            layer = str(values["layer"])
+            known = layer in paper.index
+            cells = {m: Cell(float(values[m]), agrees[m][layer] if known else None) for m in MEASURES}
+            theirs = {m: float(paper[m][layer]) if known else math.nan for m in MEASURES}
+            rows.append(Row(layer, int(values["filters"]), cells, theirs))
+        return cls(title, tuple(rows), beside_paper, tuple(_reading(table, rows, beside_paper)))
+
+
+def percent(change: float) -> str:
+    """With sign and one decimal; ∞ where there was nothing before, – where there is no value."""
+    if math.isnan(change):
+        return "–"
+    if math.isinf(change):
+        return "+∞" if change > 0 else "-∞"
+    return "0.0%" if abs(change) < 0.05 else f"{change:+.1f}%"
+
+
+def as_text(table: ChangesTable) -> str:
+    """For a terminal; rows of large layers carry a mark, and a background where there is colour."""
+    console = Console(file=io.StringIO(), width=120, force_terminal=None)
+    console.print(text_table(table))
+    for line in table.reading:
+        console.print(line, highlight=False)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def text_table(table: ChangesTable) -> Table:
+    """The same as a table of rich."""
+    shown = Table(box=None, header_style="bold", title=table.title, title_justify="left", title_style="bold")
+    shown.add_column("Conv. layer")
+    shown.add_column("Filters", justify="right")
+    for heading in HEADINGS.values():
+        shown.add_column(heading, justify="right")
+        if table.beside_paper:
+            shown.add_column("paper", justify="right", header_style="dim")
+    for row in table.rows:
+        cells: list[str | Text] = [row.layer, f"{row.filters}{' ■' if row.large else '  '}"]
+        for measure in HEADINGS:
+            cells.append(_marked(row.cells[measure]))
+            if table.beside_paper:
+                cells.append(Text(percent(row.paper[measure]), style="" if row.large else "dim"))
+        shown.add_row(*cells, style="black on grey85" if row.large else "")
+    return shown
+
+
+def as_csv(table: ChangesTable) -> str:
+    """Numbers in percent, not rounded; columns paper_* and agrees_* where it stands beside the paper's."""
+    lines = []
+    for row in table.rows:
+        line: dict[str, object] = {"layer": row.layer, "filters": row.filters}
+        line |= {m: row.cells[m].change for m in MEASURES}
+        if table.beside_paper:
+            line |= {f"paper_{m}": row.paper[m] for m in MEASURES}
+            line |= {f"agrees_{m}": row.cells[m].agrees for m in MEASURES}
+        lines.append(line)
+    return pd.DataFrame(lines).to_csv(index=False)
+
+
+def as_latex(table: ChangesTable) -> str:
+    r"""A `tabular` for booktabs and xcolor (option table); large layers in grey as in the paper."""
+    columns = 2 + len(HEADINGS) * (2 if table.beside_paper else 1)
+    heads = ["Conv. Layer", "Filters"]
+    for heading in _LATEX_HEADINGS.values():
+        heads += [heading, "paper"] if table.beside_paper else [heading]
+    lines = [
+        f"% {table.title}",
+        r"% needs \usepackage{booktabs} and \usepackage[table]{xcolor}",
+        rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        cells = [row.layer.replace("_", r"\_"), str(row.filters)]
+        for measure in HEADINGS:
+            cells.append(_latex(row.cells[measure].change))
+            if table.beside_paper:
+                cells.append(_latex(row.paper[measure]))
+        shade = r"\rowcolor[gray]{0.85} " if row.large else ""
+        lines.append(shade + " & ".join(cells) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", *(f"% {line}" for line in table.reading)]
+    return "\n".join(lines) + "\n"
+
+
+def as_html(table: ChangesTable) -> str:
+    """A page of its own that loads nothing."""
+    heads = ["Conv. layer", "Filters"]
+    for heading in HEADINGS.values():
+        heads += [heading, "paper"] if table.beside_paper else [heading]
+    rows = "\n".join(_html_row(row, table.beside_paper) for row in table.rows)
+    return _PAGE.format(
+        title=html.escape(table.title),
+        heads="".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads),
+        rows=rows,
+        reading="".join(f"<p>{html.escape(line)}</p>" for line in table.reading),
+    )
+
+
+FORMATS: Mapping[str, Callable[[ChangesTable], str]] = {
+    "text": as_text,
+    "csv": as_csv,
+    "latex": as_latex,
+    "html": as_html,
+}
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+:root {{ color-scheme: light dark }}
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
+caption {{ font-weight: 600; padding-bottom: .6rem; text-align: left }}
+th, td {{ padding: .2rem .9rem; text-align: right }}
+th:first-child, td:first-child {{ text-align: left }}
+thead th {{ border-bottom: 2px solid currentColor }}
+tr.large {{ background: light-dark(#dcdcdc, #3a3a3a) }}
+td.paper {{ opacity: .7 }}
+td.differs::after {{ content: " ≠" }}
+</style></head><body>
+<table><caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>
+{rows}
+</tbody></table>
+{reading}
+</body></html>
+"""
+
+
+def _reading(table: pd.DataFrame, rows: list[Row], beside_paper: bool) -> list[str]:
+    """What the paper reads off its own table: in how many large and small layers each measure moved."""
+    names = {"dip": "dip rose", "delta_opt": "δ_opt fell", "neighbours": "neighbours rose"}
+    lines = [
+        f"{names[s.measure]} in {s.large} of {s.large_of} layers with {LARGE} filters or more, "
+        f"and in {s.small} of {s.small_of} smaller ones"
+        for s in summarise(table)
+    ]
+    head = "Change between the first and the last third of the epochs. More clusterable:"
+    text = [f"{head} {'; '.join(lines)}."]
+    if beside_paper:
+        cells = [row.cells[m].agrees for row in rows for m in MEASURES]
+        compared = [c for c in cells if c is not None]
+        text.append(f"Same sign as in the paper: {sum(compared)} of {len(compared)} cells (≠ where not).")
+    return text
+
+
+def _marked(cell: Cell) -> Text:
+    return Text(percent(cell.change) + (" ≠" if cell.agrees is False else "  " if cell.agrees else ""))
+
+
+def _latex(change: float) -> str:
+    if math.isnan(change):
+        return "--"
+    if math.isinf(change):
+        return r"$\infty$" if change > 0 else r"$-\infty$"
+    return f"${percent(change)[:-1]}$\\%"
+
+
+def _html_row(row: Row, beside_paper: bool) -> str:
+    cells = [f"<td>{html.escape(row.layer)}</td><td>{row.filters}</td>"]
+    for measure in HEADINGS:
+        cell = row.cells[measure]
+        differs = ' class="differs"' if cell.agrees is False else ""
+        cells.append(f"<td{differs}>{percent(cell.change)}</td>")
+        if beside_paper:
+            cells.append(f'<td class="paper">{percent(row.paper[measure])}</td>')
+    shade = ' class="large"' if row.large else ""
+    return f"<tr{shade}>{''.join(cells)}</tr>"
