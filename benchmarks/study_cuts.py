@@ -75,7 +75,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     trials = [Trial(*parts) for parts in itertools.product(SMALLER, COMBINATIONS, SEEDS)]
     # All combinations of the first seed before the next, so that a study that is stopped early still compares.
-    trials.sort(key=lambda trial: trial.seed)
+    trials.sort(key=lambda trial: (trial.combination == "unpruned", trial.seed))
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for trial, _ in zip(
             trials, pool.map(lambda t: train(t, arguments.data, arguments.out, arguments.changes), trials), strict=True

@@ -154,12 +154,12 @@ class PruneConfig(Section):
     patience: int = Field(5, ge=1, description="ρ: epochs a layer waits after its threshold rose")
     mu: Probability = Field(0.02, description="μ: a layer that lost this share of its filters has not converged")
     compensate: Literal["none", "merge"] = Field(
-        "none",
+        "merge",
         description="merge = what readers did with a filter that goes is added to what they do with the survivor that"
         " explains it best (design choice); none = it is lost, as published",
     )
     references: Literal["one", "all"] = Field(
-        "one",
+        "all",
         description="one = a layer's filters are compared with one π that is drawn each epoch, as published; all = each"
         " filter that stays is π in turn, in drawn order (design choice)",
     )

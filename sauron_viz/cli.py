@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sauron_train.analysis.tables import table4
 from sauron_train.errors import SauronError
+from sauron_train.runlog import Run
+from sauron_train.runlog.files import write_atomically
 from sauron_viz.runs import default_root
 from sauron_viz.serve import HOST, PORT, check, serve, views
+from sauron_viz.tables import FORMATS, ChangesTable, print_table
 
 app = typer.Typer(
     add_completion=False,
@@ -61,6 +66,71 @@ def serve_command(
     typer.echo(f"Open    http://{HOST}:{port}/")
     typer.echo("Stop with Ctrl+C.")
     serve(folder, view, port, browser)
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    text = "text"
+    csv = "csv"
+    latex = "latex"
+    html = "html"
+
+
+class Sample(StrEnum):
+    """Of which values the dip is taken."""
+
+    pairs = "pairs"
+    reference = "reference"
+    pca = "pca"
+
+
+@app.command("table4")
+def table4_command(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    layout: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.text,
+    dip: Annotated[
+        Sample | None,
+        typer.Option(
+            help="Of which values the dip is taken: all pairs of maps, distances to channel 0, or scores on the first "
+            "principal component. Default: as the run logged it.",
+            show_default=False,
+        ),
+    ] = None,
+    radius: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Maps nearer than this, in units of their range, are neighbours. Default: as the run logged it.",
+            show_default=False,
+        ),
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option(help="Show the paper's own values beside it (layers of the same name).")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="File to write instead of the terminal.", show_default=False)] = None,
+) -> None:
+    """Whether the maps of each layer became more clusterable: the paper's Table 4, of a run of yours.
+
+    For example:
+
+    * sauron-viz table4 runs/rats --paper
+
+    * sauron-viz table4 runs/rats --dip reference --radius 0.2 --format latex --out table4.tex
+
+    A dip of other values than the logged ones needs all distances, which are stored at some epochs only.
+    """
+    opened = Run(run)
+    table = table4(opened, dip.value if dip else None, radius)
+    shown = ChangesTable.of(table, f"{opened.name}: change of clusterability", beside_paper=paper)
+    if out is not None:
+        write_atomically(out, FORMATS[layout.value](shown))
+        typer.echo(f"wrote {out}")
+    elif layout is Format.text:
+        print_table(shown)
+    else:
+        typer.echo(FORMATS[layout.value](shown), nl=False)
 
 
 @app.command("views")

@@ -76,16 +76,22 @@ def percent(change: float) -> str:
 
 
 def as_text(table: ChangesTable) -> str:
-    """For a terminal; rows of large layers carry a mark, and a background where there is colour."""
-    console = Console(file=io.StringIO(), width=120, force_terminal=None)
-    console.print(text_table(table))
-    for line in table.reading:
+    """Plain text, 120 columns; large layers carry a mark."""
+    file = io.StringIO()
+    print_table(table, Console(file=file, width=120, color_system=None))
+    return file.getvalue()
+
+
+def print_table(table: ChangesTable, console: Console | None = None) -> None:
+    """For a terminal: large layers carry a mark, and a background where there is colour."""
+    console = console or Console()
+    console.print(_text_table(table))
+    console.print()
+    for line in (*table.reading, f"■ {LARGE} filters or more"):
         console.print(line, highlight=False)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def text_table(table: ChangesTable) -> Table:
-    """The same as a table of rich."""
+def _text_table(table: ChangesTable) -> Table:
     shown = Table(box=None, header_style="bold", title=table.title, title_justify="left", title_style="bold")
     shown.add_column("Conv. layer")
     shown.add_column("Filters", justify="right")

@@ -100,7 +100,7 @@ def test_without_delta_opt_nothing_is_paid_and_pruning_goes_on(net: Net, x: Tens
 
 
 def test_layers_of_a_sum_are_decided_as_one(net: Net, x: Tensor) -> None:
-    sauron = Sauron(net, x, EAGER)
+    sauron = Sauron(net, x, {"prune": {**EAGER["prune"], "references": "one", "compensate": "none"}})
     optimizer = torch.optim.Adam(net.parameters())
     assert ("first.skip", "first.b") in {tuple(sorted(g, reverse=True)) for g in sauron.graph.groups()}
     twin_graph, twin = sauron.graph, copy.deepcopy(net)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from sauron_train.analysis.clusterability import Clusterability, clusterability
 from sauron_train.config import Config, parse
 from sauron_train.runlog import (
     EpochRow,
+    LayerDistances,
     LayerInfo,
     LayerMaps,
     LayerRow,
@@ -128,7 +130,7 @@ class SampleRun:
         self.epoch += 1
         spec, epoch = self.spec, self.epoch
         stored = spec.maps and (epoch % spec.every == 0 or epoch in (1, spec.epochs))
-        rows, prunings = [], []
+        rows, prunings, lies = [], [], {}
         for index, layer in enumerate(self.layers):
             rng = np.random.default_rng([spec.seed, epoch, index])
             delta = self._delta_prune(layer, index, rng)
@@ -136,8 +138,21 @@ class SampleRun:
             row, pruning = self._cut(layer, index, delta, rng)
             if stored:
                 self._store(layer, index, delta[np.isin(before, self.alive[layer.name])])
-            rows.append(row)
+            found, lie = self._lie(layer, index)
+            lies[layer.name] = lie
+            rows.append(
+                replace(
+                    row,
+                    dip=found.dip,
+                    dip_p=found.dip_p,
+                    dip_n=found.dip_n,
+                    dip_method=found.dip_method or None,
+                    dip_reason=found.dip_reason or None,
+                    neighbours=found.neighbours,
+                )
+            )
             prunings += [pruning] if pruning else []
+        self.writer.write_distances(epoch, lies)
         if stored:
             self.writer.write_prediction(epoch, self._prediction())
         self.writer.commit_epoch(self._epoch_row(sum(row.removed for row in rows)), rows, prunings)
@@ -178,6 +193,22 @@ class SampleRun:
         rises = max(0, self.epoch - 3 - index % 3) * 24 // self.spec.epochs
         return 0.001 + 0.299 * min(rises, 15) / 15, 5 - (self.epoch + index) % 6
 
+    def _lie(self, layer: LayerInfo, index: int) -> tuple[Clusterability, LayerDistances]:
+        """How the maps lie to each other: families that draw together as training goes on."""
+        alive = self.alive[layer.name]
+        rng = np.random.default_rng([self.spec.seed, 95, index])
+        families, centres = rng.integers(0, 6, layer.filters), 0.5 * rng.random((6, 3))
+        points = centres[families] + 0.6 * (1 - 0.8 * self._progress()) * rng.random((layer.filters, 3))
+        apart = np.linalg.norm(points[alive][:, None] - points[alive][None], axis=-1)
+        found = clusterability(np.minimum(apart, 1.0)[None])
+        return found, LayerDistances(
+            filters=alive.astype(np.int32),
+            nearest=np.where(found.nearest >= 0, alive[found.nearest], -1).astype(np.int32),
+            nearest_distance=found.nearest_distance.astype(np.float32),
+            reference_distance=apart[0].astype(np.float32),
+            histogram=found.histogram.astype(np.float32),
+        )
+
     def _store(self, layer: LayerInfo, index: int, delta: Array) -> None:
         maps = np.stack([self._maps(layer, index, n) for n in range(self.spec.images)])
         self.writer.write_maps(
@@ -216,9 +247,20 @@ class SampleRun:
                 self.epoch, layer.name, threshold, patience, int(alive[self._reference]), len(alive), len(kept), removed
             )
         row = LayerRow(
-            self.epoch, layer.name, len(kept), opt, *(float(q) for q in quantiles), threshold, patience,
-            patience == 5, int(alive[self._reference]), int(gone.sum()),
-        )  # fmt: skip
+            self.epoch,
+            layer.name,
+            len(kept),
+            opt,
+            delta_prune_min=float(quantiles[0]),
+            delta_prune_q25=float(quantiles[1]),
+            delta_prune_median=float(quantiles[2]),
+            delta_prune_q75=float(quantiles[3]),
+            threshold=threshold,
+            patience=patience,
+            raised=patience == 5,
+            reference=int(alive[self._reference]),
+            removed=int(gone.sum()),
+        )
         self.alive[layer.name] = kept
         return row, pruning
 
@@ -270,7 +312,8 @@ class SampleRun:
                     "max_filters": spec.max_filters,
                 },
                 "prune": {"enabled": spec.pruning},
-                "probe": {"images": spec.images, "every": spec.every},
+                "probe": {"images": spec.images},
+                "maps": {"every": spec.every},
             }
         )
 

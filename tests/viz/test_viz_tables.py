@@ -1,0 +1,106 @@
+"""Table 4 of any run, in every form."""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from sauron_train.analysis.trends import paper_table4
+from sauron_viz.cli import app, main
+from sauron_viz.tables import FORMATS, ChangesTable, as_html, as_latex, as_text, percent
+
+TABLE = pd.DataFrame(
+    {
+        "layer": ["enc_conv_1", "enc_conv_7", "mine"],
+        "filters": [32, 256, 8],
+        "dip": [12.34, 688.0, math.nan],
+        "delta_opt": [-0.01, -22.04, 5.0],
+        "neighbours": [-74.3, math.inf, 0.0],
+    }
+)
+
+
+def test_percent() -> None:
+    assert [percent(v) for v in (2.1, -46.04, 0.0, -0.04, math.inf, math.nan)] == [
+        "+2.1%", "-46.0%", "0.0%", "0.0%", "+∞", "–",
+    ]  # fmt: skip
+
+
+def test_text() -> None:
+    lines = as_text(ChangesTable.of(TABLE, "a run")).splitlines()
+    assert lines[0].strip() == "a run"
+    assert lines[1].split() == ["Conv.", "layer", "Filters", "Dip-test", "Distances", "δ_opt", "Avg.", "neighbors"]
+    assert lines[2].split() == ["enc_conv_1", "32", "+12.3%", "0.0%", "-74.3%"]
+    assert lines[3].split() == ["enc_conv_7", "256", "■", "+688.0%", "-22.0%", "+∞"]
+    assert "dip rose in 1 of 1 layers with 256 filters or more, and in 1 of 1 smaller ones" in " ".join(
+        " ".join(lines).split()
+    )
+
+
+def test_beside_the_paper() -> None:
+    table = ChangesTable.of(TABLE, "a run", beside_paper=True)
+    lines = as_text(table).splitlines()
+    assert lines[2].split() == ["enc_conv_1", "32", "+12.3%", "≠", "-46.0%", "0.0%", "≠", "+2.1%", "-74.3%", "-74.3%"]
+    assert "Same sign as in the paper: 4 of 6 cells" in " ".join(" ".join(lines).split())
+    whole = ChangesTable.of(paper_table4(), "the paper", beside_paper=True)
+    assert "66 of 66 cells" in " ".join(whole.reading)
+
+
+def test_csv_can_be_read_again() -> None:
+    again = pd.read_csv(io.StringIO(FORMATS["csv"](ChangesTable.of(TABLE, "a run"))))
+    pd.testing.assert_frame_equal(again, TABLE)
+
+
+def test_html_escapes_and_loads_nothing() -> None:
+    page = as_html(ChangesTable.of(TABLE, "a <run> & more", beside_paper=True))
+    assert "a &lt;run&gt; &amp; more" in page
+    assert "http" not in page
+    assert page.count('<tr class="large">') == 1
+
+
+def test_latex_has_as_many_cells_as_columns() -> None:
+    for beside in (False, True):
+        text = as_latex(ChangesTable.of(TABLE, "a run", beside_paper=beside))
+        columns = len(text.split(r"\begin{tabular}{")[1].split("}")[0])
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert {row.count("&") for row in rows} == {columns - 1}
+        assert text.count(r"\rowcolor") == 1
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    body = as_latex(ChangesTable.of(TABLE, "a run", beside_paper=True))
+    page = (
+        r"\documentclass{article}\usepackage{booktabs}\usepackage[table]{xcolor}\begin{document}"
+        f"\n{body}\n" + r"\end{document}"
+    )
+    (tmp_path / "table.tex").write_text(page)
+    subprocess.run(["pdflatex", "-halt-on-error", "table.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_command(runs: Path, tmp_path: Path) -> None:
+    run = next(path for path in sorted(runs.iterdir()) if (path / "run.json").is_file())
+    told = CliRunner().invoke(app, ["table4", str(run), "--paper"])
+    assert told.exit_code == 0, told.output
+    assert "Dip-test" in told.output
+    out = tmp_path / "table.tex"
+    assert CliRunner().invoke(app, ["table4", str(run), "--format", "latex", "--out", str(out)]).exit_code == 0
+    assert out.read_text().rstrip().splitlines()[-1].startswith("%")
+
+
+def test_no_run_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sauron-viz", "table4", str(tmp_path)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert "is not a run folder" in capsys.readouterr().err
