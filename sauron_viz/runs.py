@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from sauron_train.analysis.clusterability import neighbours_within
+from sauron_train.analysis.tables import histograms
 from sauron_train.config import Config
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, find_runs
@@ -168,6 +170,25 @@ class RunView:
     def layers(self) -> pd.DataFrame:
         """`layers.csv`."""
         return self._table("layers", self.run.layers)
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether it is stored how the maps lie to each other, so that neighbours within any radius are known."""
+        return bool(self._table("distance_epochs", self.run.distance_epochs))
+
+    def layers_within(self, radius: float) -> pd.DataFrame:
+        """`layers.csv` with the neighbours within a radius, at every epoch at once."""
+        epochs = self._table("distance_epochs", self.run.distance_epochs)
+        parts = [self._histograms(epoch) for epoch in epochs]
+        if not parts:
+            return self.layers
+        table = pd.concat([part[0] for part in parts], ignore_index=True)
+        values = neighbours_within(np.concatenate([part[1] for part in parts]), table["filters"].to_numpy(), radius)
+        found = table[["epoch", "layer"]].assign(neighbours=values)
+        return self.layers.drop(columns="neighbours", errors="ignore").merge(found, on=["epoch", "layer"], how="left")
+
+    def _histograms(self, epoch: int) -> tuple[pd.DataFrame, Array]:
+        return self._kept(("histograms", epoch), lambda: histograms(self.run, [epoch]), lambda h: int(h[1].nbytes))
 
     @property
     def prunings(self) -> list[Pruning]:

@@ -6,7 +6,12 @@ DELTA_OPT = "δ_opt: mean distance of a layer's maps to its reference map; what 
 DELTA_PRUNE = "δ_prune: distance of a map to the nearest reference map, as a share of the largest in its layer"
 TAU = "τ: threshold of a layer; filters whose δ_prune lies below it are removed"
 LAMBDA = "λ: weight of δ_opt in the loss"
-TERMS = {"δ_opt": DELTA_OPT, "δ_prune": DELTA_PRUNE, "τ": TAU}
+DIP = (
+    "Dip: how far the distances between a layer's maps are from having one peak; higher means that the maps are in "
+    "clusters. Its p-value is the chance of such a dip with one peak"
+)
+NEIGHBOURS = "Neighbours: other maps of the layer that are nearer than the radius, on average"
+TERMS = {"δ_opt": DELTA_OPT, "δ_prune": DELTA_PRUNE, "τ": TAU, "Dip": DIP, "neighbours": NEIGHBOURS}
 
 HEADER = {
     "Data set": "What the run was trained on, and whether in 2D or 3D",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from sauron_train.analysis.clusterability import neighbours_within
-from sauron_train.analysis.dip import Sample, dip, dip_sample
+from sauron_train.analysis.clusterability import BINS, neighbours_within
+from sauron_train.analysis.dip import Array, Sample, dip, dip_sample
 from sauron_train.analysis.trends import changes
 
 if TYPE_CHECKING:
@@ -50,14 +51,28 @@ def neighbours(run: Run, radius: float) -> pd.DataFrame:
     Returns:
         epoch, layer, neighbours.
     """
-    tables = []
-    for epoch in run.distance_epochs():
-        stored = run.distances(epoch)
-        histograms = np.stack([layer.histogram for layer in stored.values()])
-        counts = np.array([len(layer.filters) for layer in stored.values()])
-        values = neighbours_within(histograms, counts, radius)
-        tables.append(pd.DataFrame({"epoch": epoch, "layer": list(stored), "neighbours": values}))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["epoch", "layer", "neighbours"])
+    table, counts = histograms(run, run.distance_epochs())
+    values = neighbours_within(counts, table["filters"].to_numpy(), radius)
+    return table[["epoch", "layer"]].assign(neighbours=values)
+
+
+def histograms(run: Run, epochs: Sequence[int]) -> tuple[pd.DataFrame, Array]:
+    """How many pairs of maps lie how far from each other, layer by layer.
+
+    Args:
+        run: a run folder.
+        epochs: some of `run.distance_epochs()`.
+
+    Returns:
+        A table of epoch, layer and filters, and for each of its rows the counts (BINS,) that `neighbours_within` reads.
+    """
+    rows: list[tuple[int, str, int]] = []
+    counts: list[Array] = []
+    for epoch in epochs:
+        for layer, stored in run.distances(epoch).items():
+            rows.append((epoch, layer, len(stored.filters)))
+            counts.append(stored.histogram)
+    return pd.DataFrame(rows, columns=["epoch", "layer", "filters"]), np.array(counts).reshape(len(rows), BINS)
 
 
 def dips(run: Run, sample: Sample) -> pd.DataFrame:

@@ -15,8 +15,8 @@ from sauron_viz.theme import layer_colours
 _NAMES = {
     "delta_opt": ("δ_opt: distance to the reference", "δ_opt (share of the maps' range)"),
     "dip": ("Dip statistic", "dip statistic"),
-    "dip_p": ("Dip test, p-value", "p-value"),
-    "neighbours": ("Average neighbours", "neighbours per map"),
+    "dip_p": ("Dip test, p-value", "p-value of one mode"),
+    "neighbours": ("Average neighbours", "other maps within the radius"),
     "filters": ("Filters left", "filters left"),
     "removed": ("Filters removed in the epoch", "filters removed"),
     "delta_prune_min": ("δ_prune, smallest", "δ_prune (share of the largest distance)"),
@@ -26,7 +26,7 @@ _NAMES = {
     "threshold": ("Threshold τ", "τ (unit of δ_prune)"),
     "patience": ("Patience left", "epochs until τ may rise"),
 }
-_NOT_MEASURES = {"epoch", "layer", "raised", "reference"}
+_NOT_MEASURES = {"epoch", "layer", "raised", "reference", "dip_n"}
 
 
 def measures(layers: pd.DataFrame) -> list[tuple[str, str]]:

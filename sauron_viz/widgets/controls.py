@@ -12,11 +12,13 @@ from sauron_viz.widgets.base import script
 
 
 class Slider(anywidget.AnyWidget):
-    """Steps through `options` (numbers); `value` is one of them."""
+    """Steps through `options` (numbers); `value` is one of them. `texts`, if given, say what each is called."""
 
     _esm = script("slider.js")
     label = Unicode().tag(sync=True)
     suffix = Unicode().tag(sync=True)
+    hint = Unicode().tag(sync=True)
+    texts = List(Unicode()).tag(sync=True)
     options = List(Int()).tag(sync=True)
     value = Int(0).tag(sync=True)
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from sauron_viz.figures import measure_lines, measures
+from sauron_viz.runs import RunView
 from sauron_viz.theme import layer_colours
 from sauron_viz.widgets.base import box
 from sauron_viz.widgets.chart import PlotlyChart
-from sauron_viz.widgets.controls import LayerPicker, Select
+from sauron_viz.widgets.controls import LayerPicker, Select, Slider
 from sauron_viz.widgets.panel import Panel
 from sauron_viz.words import explain
 
 _NOTE = "Solid: encoder; dashed: decoder; dotted: transposed. A dot marks an epoch in which the layer lost filters."
+# In thousandths: finer where layers differ most, and each on the edge of a bin of the stored distances.
+_RADII = [*range(5, 200, 5), *range(200, 501, 10)]
 
 
 class LayerTrendsPanel(Panel):
@@ -24,14 +29,23 @@ class LayerTrendsPanel(Panel):
         self.picker = LayerPicker()
         self.measure = [Select(label="Chart"), Select(label="Second chart")]
         self.charts = [PlotlyChart(library=library, note=_NOTE), PlotlyChart(library=library, note=_NOTE)]
+        self.radius = Slider(
+            label="Radius",
+            hint="Maps nearer to each other than this are neighbours; 1 is the range of a map",
+            options=_RADII,
+            texts=[f"{radius / 1000:g}" for radius in _RADII],
+            value=100,
+        )
+        self.radius.observe(guard(lambda _: self._draw()), "value")
         self._layers: list[str] = []
+        self._run = ""
         self.picker.observe(guard(lambda _: self._draw()), "value")
         for select in self.measure:
             select.observe(guard(lambda _: self._draw()), "value")
         for chart in self.charts:
             chart.observe(guard(self._clicked), "clicked")
         self.children = (
-            box(*self.measure, self.picker, css="sauron-toolbar"),
+            box(*self.measure, self.radius, self.picker, css="sauron-toolbar"),
             *self.charts,
         )
 
@@ -47,6 +61,9 @@ class LayerTrendsPanel(Panel):
                 for i in self.viewer.layers
             ]
             self.picker.value = names
+        if view and view.name != self._run:
+            self._run = view.name
+            self.radius.value = min(_RADII, key=lambda radius: abs(radius / 1000 - view.config.probe.radius))
         found = measures(view.layers) if view else []
         columns = [column for column, _ in found]
         for select, first in zip(self.measure, ("delta_opt", "filters"), strict=True):
@@ -56,8 +73,17 @@ class LayerTrendsPanel(Panel):
                     select.value = first if first in columns else (columns[0] if columns else "")
         self._draw()
 
+    def _table(self, view: RunView, measure: str) -> pd.DataFrame:
+        """`layers.csv`, with the neighbours within the radius that is chosen."""
+        radius = self.radius.value / 1000
+        if measure != "neighbours" or not view.has_distances or abs(radius - view.config.probe.radius) < 1e-9:
+            return view.layers
+        return view.layers_within(radius)
+
     def _draw(self) -> None:
         view, state = self.viewer.view, self.viewer.state
+        asked = any(select.value == "neighbours" for select in self.measure)
+        self.radius.layout.display = None if asked and view is not None and view.has_distances else "none"
         for select, chart in zip(self.measure, self.charts, strict=True):
             chart.title = next((text for column, text in select.options if column == select.value), "")
             chart.hint = explain(chart.title)
@@ -69,9 +95,8 @@ class LayerTrendsPanel(Panel):
                 chart.draw(None)
             else:
                 seen = view.seen_epoch(state.epoch)
-                figure = measure_lines(
-                    view.layers, self.viewer.layers, select.value, self.picker.value, seen, state.layer
-                )
+                table, layers = self._table(view, select.value), self.viewer.layers
+                figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer)
                 chart.draw(figure, f"{_NOTE} {self.named_line(seen)}")
 
     def _clicked(self, change: Any) -> None:

@@ -25,16 +25,18 @@ export default {
       input.max = Math.max(0, options.length - 1);
       input.value = index;
       input.disabled = options.length < 2;
-      const last = options[options.length - 1] ?? "";
-      output.textContent = options.length ? `${options[index]}${model.get("suffix")}` : "–";
-      input.setAttribute("aria-valuetext", options.length ? `${options[index]} of ${last}` : "none");
+      const texts = model.get("texts");
+      const called = (at) => texts[at] ?? options[at] ?? "";
+      output.textContent = options.length ? `${called(index)}${model.get("suffix")}` : "–";
+      input.setAttribute("aria-valuetext", options.length ? `${called(index)} of ${called(options.length - 1)}` : "none");
+      label.title = model.get("hint");
       const few = options.length > 1 && options.length <= 60;
       marks.replaceChildren(...(few ? options.map((o, i) => tick(o, i, options.length, i === index)) : []));
       box.dataset.value = options[index] ?? "";
     }
 
     input.addEventListener("input", () => setTrait(model, "value", model.get("options")[Number(input.value)]));
-    const stop = listen(model, ["options", "value", "label", "suffix"], draw);
+    const stop = listen(model, ["options", "value", "label", "suffix", "texts", "hint"], draw);
     draw();
     return stop;
   },

@@ -12,6 +12,7 @@ import ipywidgets
 import pytest
 from sample import SampleRun, Spec, write_run
 
+from sauron_train.analysis.tables import neighbours
 from sauron_train.errors import RunError
 from sauron_viz.apps import Costs, Dashboard, FeatureMaps, PruningProgress, RunsTable
 from sauron_viz.runs import Library
@@ -159,6 +160,24 @@ def test_slices_start_where_most_is_labelled_and_follow_the_axis(runs: Path) -> 
     panel.axis.value = "2"
     assert len(panel.slice.options) == labels.shape[2]
     assert ask(app, 6)[0]["h"] == labels.shape[0]
+
+
+def test_a_radius_asks_for_the_neighbours_of_all_epochs_at_once(app: Dashboard) -> None:
+    app.state.tab = "trends"
+    panel = app.panels["trends"]
+    assert {"dip", "dip_p", "neighbours"} <= {value for value, _ in panel.measure[0].options}
+    assert panel.radius.layout.display == "none", "no radius where no neighbours are shown"
+    panel.measure[0].value = "neighbours"
+    assert panel.radius.layout.display is None
+    run = app.viewer.view.run
+    for radius in (0.1, 0.25):
+        panel.radius.value = int(1000 * radius)
+        expected = neighbours(run, radius).query("layer == 'dec_conv_1'")
+        line = next(t for t in json.loads(panel.charts[0].figure)["data"] if t["name"] == "dec_conv_1")
+        assert line["x"] == expected["epoch"].tolist()
+        assert line["y"] == pytest.approx(expected["neighbours"].tolist())
+    logged = run.layers().query("layer == 'dec_conv_1'")["neighbours"]
+    assert neighbours(run, 0.1).query("layer == 'dec_conv_1'")["neighbours"].tolist() == pytest.approx(logged.tolist())
 
 
 def test_measures_and_layers_choose_the_lines(app: Dashboard) -> None:
