@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from sauron_train import __version__, recipes
 from sauron_train.config import Config, parse
-from sauron_train.errors import SauronError
+from sauron_train.errors import ConfigError, SauronError
 from sauron_train.keys import with_overrides
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 console = Console()
+
+
+class DipSample(StrEnum):
+    """Of which values the dip is taken."""
+
+    pairs = "pairs"
+    reference = "reference"
+    pca = "pca"
+
 
 SetOption = Annotated[
     list[str] | None,
@@ -164,6 +174,39 @@ def evaluate(
 
 
 @app.command()
+def analyze(
+    run_folder: RunArgument,
+    images: Annotated[int | None, typer.Option(min=1, help="Number of probe images; chosen anew.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed from which they are chosen.")] = None,
+    dip: Annotated[
+        DipSample | None, typer.Option(help="Of which values the dip is taken: all pairs, distances to channel 0, PCA.")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Maps nearer than this are neighbours, in units of a range.")
+    ] = None,
+    epochs: Annotated[
+        str | None, typer.Option(metavar="1,5,10-20", help="Epochs with a checkpoint to measure; default all.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set, if it is no longer where the run was trained.")
+    ] = None,
+) -> None:
+    """Measure a finished run's maps again from its checkpoints, and store the maps of those epochs.
+
+    With other probe images (--images, --seed) the measures of epochs without a checkpoint are emptied, because they
+    belong to the images before. Keep more checkpoints in a new run with `--set maps.checkpoints=1`.
+    """
+    from sauron_train.analyze import Questions  # noqa: PLC0415
+    from sauron_train.analyze import analyze as measure  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    questions = Questions(images, seed, dip.value if dip else None, radius, _numbers(epochs), data)
+    with _bar("measuring") as advance:
+        measured = measure(Run(run_folder), questions, advance)
+    console.print(f"measured {len(measured)} epochs; see them: [bold]sauron-viz table4 {escape(str(run_folder))}[/]")
+
+
+@app.command()
 def compare(
     run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, the baseline first.")],
 ) -> None:
@@ -186,6 +229,18 @@ def phantom(
 
     make_phantom(out, dim=dim, cases=cases, seed=seed)
     console.print(f"{cases} cases in {escape(str(out))}")
+
+
+def _numbers(text: str | None) -> set[int] | None:
+    if text is None:
+        return None
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise ConfigError(f"--epochs {text!r} must be numbers and ranges, as in 1,5,10-20")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 def _config(recipe: str, changes: list[str] | None) -> Config:

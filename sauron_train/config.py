@@ -245,6 +245,9 @@ class MapsConfig(Section):
     epochs: tuple[int, ...] = Field((), description="and at these epochs")
     layers: tuple[str, ...] = Field(("*",), description="layers whose maps are stored; * stands for anything")
     max_side: int = Field(64, ge=4, description="maps are pooled until no side is longer, in voxels")
+    checkpoints: int | None = Field(
+        None, ge=1, description="weights are kept every so many epochs too, to be analysed later; null = with maps only"
+    )
     budget_mb: int = Field(2000, ge=1, description="megabytes for all of them; maps are pooled further until they fit")
 
 

@@ -34,13 +34,16 @@ class MapsPlan:
         )
 
 
-def plan_maps(config: Config, shapes: Mapping[str, Sequence[int]], images: int) -> MapsPlan:
+def plan_maps(
+    config: Config, shapes: Mapping[str, Sequence[int]], images: int, epochs: tuple[int, ...] | None = None
+) -> MapsPlan:
     """Decide what is stored, within `maps.budget_mb`.
 
     Args:
         config: the whole configuration.
         shapes: (C, *spatial) of every prunable layer's maps, before anything is cut.
         images: number of probe images.
+        epochs: at which they are stored; None = as `maps` says.
 
     Raises:
         ConfigError: no layer's name fits `maps.layers`, or even maps of 8 voxels a side are more than the budget.
@@ -52,7 +55,8 @@ def plan_maps(config: Config, shapes: Mapping[str, Sequence[int]], images: int) 
             f"maps.layers {list(maps.layers)} fits no layer; `sauron-train describe` lists them, as in "
             f"{next(iter(shapes))}"
         )
-    epochs = tuple(e for e in range(1, config.epochs + 1) if _stores(config, e))
+    if epochs is None:
+        epochs = tuple(e for e in range(1, config.epochs + 1) if _stores(config, e))
     side = maps.max_side
     while True:
         size = len(epochs) * images * sum(_bytes(shapes[name], side) for name in layers) / 1e6

@@ -179,7 +179,7 @@ class Trainer:
         row = replace(row, seconds=time.perf_counter() - started)
         rows = layer_rows(epoch, self.sauron.graph, measured, outcome.layers, outcome.records)
         self.writer.commit_epoch(row, rows, outcome.records)
-        if epoch - 1 not in self.maps_plan.epochs:
+        if not self._keeps_weights(epoch - 1):
             # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those
             # between epochs with maps are only kept until the next are there.
             self.writer.drop_checkpoint(epoch - 1)
@@ -247,6 +247,10 @@ class Trainer:
 
     def _decay(self, epoch: int) -> float:
         return float((1 - min(epoch, self.config.epochs - 1) / self.config.epochs) ** self.config.optimizer.power)
+
+    def _keeps_weights(self, epoch: int) -> bool:
+        often = self.config.maps.checkpoints
+        return epoch in self.maps_plan.epochs or (often is not None and epoch % often == 0)
 
     def _measure_probe(self, keep: MapsPlan | None = None) -> ProbeResult:
         return measure_probe(self.network, self.sauron.graph, self.probe_images, self.config.loss.window, keep)

@@ -154,7 +154,7 @@ class RunView:
     @property
     def config(self) -> Config:
         """The configuration."""
-        return self.run.config
+        return self._table("config", lambda: self.run.config)
 
     @property
     def status(self) -> str:
@@ -257,9 +257,11 @@ class RunView:
 
     def _created(self) -> str:
         try:
-            return str(self.run.info.created)
+            info = self.run.info
         except SauronError:
             return ""
+        # Maps that were measured again are others than those that were kept.
+        return f"{info.created} {info.analysed}" if info.analysed else str(info.created)
 
     def _look(self) -> tuple[Any, ...]:
         stats = []

@@ -51,9 +51,9 @@ class Run:
         """The folder's name."""
         return self.path.name
 
-    @cached_property
+    @property
     def config(self) -> Config:
-        """The configuration, defaults included.
+        """The configuration as it is now, defaults included.
 
         Raises:
             RunError, ConfigError: the file is missing or damaged.
@@ -113,6 +113,10 @@ class Run:
         """Layers whose maps are stored at an epoch, in the order of the network."""
         folder = self.path / files.epoch_folder(epoch)
         return [layer.name for layer in self.info.layers if (folder / f"{layer.name}.safetensors").is_file()]
+
+    def maps_folder(self, epoch: int) -> Path:
+        """Where the maps of an epoch lie, if they are stored."""
+        return self.path / files.epoch_folder(epoch)
 
     def maps(self, epoch: int, layer: str) -> MapsFile:
         """Open the maps of a layer at an epoch; arrays are read when asked for.

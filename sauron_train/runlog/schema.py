@@ -42,8 +42,8 @@ class RunInfo:
     """`run.json`: what a run is and how it stands.
 
     `mode` names how it was trained, as in Appendix A of the paper: see `Config.mode`. `flops` and `parameters` are
-    those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two. Times
-    are UTC in ISO 8601.
+    those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two.
+    `analysed` is when the maps were measured again, if they were. Times are UTC in ISO 8601.
     """
 
     status: Status
@@ -68,6 +68,7 @@ class RunInfo:
     flops: int
     epochs_planned: int
     mode: str = ""
+    analysed: str | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod

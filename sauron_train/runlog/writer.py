@@ -66,9 +66,9 @@ class RunWriter:
             raise RunError(f"the run folder {path} cannot be made: {error.strerror}") from None
         writer = cls(path, info)
         files.write_atomically(path / files.CONFIG, config.to_yaml())
-        files.append(path / files.LAYERS, _csv_lines(writer._layer_columns, []))
+        files.append(path / files.LAYERS, csv_lines(writer._layer_columns, []))
         files.append(path / files.PRUNINGS, "")
-        files.append(path / files.EPOCHS, _csv_lines(writer._epoch_columns, []))
+        files.append(path / files.EPOCHS, csv_lines(writer._epoch_columns, []))
         files.write_json(path / files.INFO, info.to_json())
         return writer
 
@@ -107,10 +107,10 @@ class RunWriter:
     def commit_epoch(self, row: EpochRow, layers: Sequence[LayerRow], prunings: Sequence[Pruning]) -> None:
         """Make the epoch part of the run; everything else of this epoch must have been written before."""
         files.append(
-            self.path / files.LAYERS, _csv_lines(self._layer_columns, (r.cells() for r in layers), header=False)
+            self.path / files.LAYERS, csv_lines(self._layer_columns, (r.cells() for r in layers), header=False)
         )
         files.append(self.path / files.PRUNINGS, "".join(_json_line(asdict(pruning)) for pruning in prunings))
-        files.append(self.path / files.EPOCHS, _csv_lines(self._epoch_columns, [row.cells()], header=False))
+        files.append(self.path / files.EPOCHS, csv_lines(self._epoch_columns, [row.cells()], header=False))
 
     def finish(self, status: Status, message: str = "") -> None:
         """Say in `run.json` how the run ended."""
@@ -133,7 +133,8 @@ def write_evaluation(run: Path, values: Any) -> None:
     files.write_json(run / files.EVALUATION, values)
 
 
-def _csv_lines(columns: Sequence[str], rows: Iterable[dict[str, Any]], header: bool = True) -> str:
+def csv_lines(columns: Sequence[str], rows: Iterable[dict[str, Any]], header: bool = True) -> str:
+    """Rows of a table as text; what is None or NaN becomes an empty cell."""
     text = io.StringIO()
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if header:

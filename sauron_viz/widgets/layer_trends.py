@@ -36,6 +36,7 @@ class LayerTrendsPanel(Panel):
             texts=[f"{radius / 1000:g}" for radius in _RADII],
             value=100,
         )
+        self.radius.layout.width = "300px"
         self.radius.observe(guard(lambda _: self._draw()), "value")
         self._layers: list[str] = []
         self._run = ""

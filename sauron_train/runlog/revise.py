@@ -1,0 +1,72 @@
+"""Changes what a finished run logged about its maps: everything new is written aside first, then put in its place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pandas as pd
+
+from sauron_train.config import Config
+from sauron_train.errors import RunError
+from sauron_train.runlog import files
+from sauron_train.runlog.reader import Run
+from sauron_train.runlog.writer import RunWriter, csv_lines, now
+
+
+class Revision:
+    """A change of a run that is made by `commit`, or not at all.
+
+    Used as a context; `writer` writes maps, distances and probe images aside.
+
+    Raises:
+        RunError: the run is still training, or its folder cannot be written.
+    """
+
+    def __init__(self, run: Run) -> None:
+        if run.status == "running":
+            raise RunError(f"run {run.name} is still training; analyse it when it has ended")
+        self.run = run
+
+    def __enter__(self) -> Self:
+        try:
+            self._aside = Path(tempfile.mkdtemp(dir=self.run.path, prefix=".revision."))
+        except OSError as error:
+            raise RunError(f"{self.run.path} cannot be written: {error.strerror}") from None
+        self.writer = RunWriter(self._aside, self.run.info)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def commit(
+        self, layers: pd.DataFrame, config: Config, probe_images: Sequence[str], stale: Iterable[str] = ()
+    ) -> None:
+        """Put what was written aside in its place.
+
+        Args:
+            layers: the whole of `layers.csv`.
+            config: the configuration that the log has from now on.
+            probe_images: names of the images on which maps were measured.
+            stale: files that hold no longer, relative to the run.
+        """
+        for path in stale:
+            (self.run.path / path).unlink(missing_ok=True)
+        for source in sorted(self._aside.rglob("*.safetensors")):
+            target = self.run.path / source.relative_to(self._aside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, target)
+        columns = list(layers.columns)
+        rows = layers.astype(object).where(layers.notna(), None).to_dict("records")
+        files.write_atomically(self.run.path / files.LAYERS, csv_lines(columns, rows))  # type: ignore[arg-type]
+        files.write_atomically(self.run.path / files.CONFIG, config.to_yaml())
+        info = replace(self.run.info, probe_images=tuple(probe_images), analysed=now())
+        files.write_json(self.run.path / files.INFO, info.to_json())
