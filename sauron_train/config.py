@@ -114,7 +114,7 @@ class NetworkConfig(Section):
 class LossConfig(Section):
     """Segmentation loss plus λ times the mean of δ_opt over the prunable layers (paper, Section 3)."""
 
-    lambda_: float = Field(0.5, alias="lambda", ge=0.0, description="weight of δ_opt; 0 trains without it")
+    lambda_: float = Field(0.5, alias="lambda", ge=0.0, description="weight of δ_opt; 0 only looks at it")
     normalization: Literal["maps", "none", "distances", "off"] = Field(
         "maps", description="how δ_opt is normalised (paper, Appendix A); off = no δ_opt at all"
     )
@@ -216,12 +216,14 @@ class SauronConfig(_OverPreset):
         """
         if isinstance(config, SauronConfig):
             return config
+        if config is not None and not isinstance(config, (Config, Mapping)):
+            raise ConfigError(f'config must be a table of keys, such as {{"preset": "paper"}} (it is {config!r})')
         if isinstance(config, Config):
             return cls(preset=config.preset, loss=config.loss, prune=config.prune, seed=config.seed)
         try:
             return cls.model_validate({} if config is None else config)
         except ValidationError as error:
-            raise ConfigError(_sentence(error)) from None
+            raise ConfigError(_sentence(error, cls)) from None
 
 
 class ProbeConfig(Section):
@@ -265,8 +267,8 @@ class Config(_OverPreset):
     description: str = ""
     preset: Preset | None = Field(
         None,
-        description="paper = the published method wherever a key is not given: no compensation, one π, thresholds up to"
-        " 0.3, Adam at 0.001",
+        description="paper = the published method (no compensation, one π, thresholds up to 0.3, Adam at 0.001) where"
+        " this file does not give a key; --set preset=paper wins over the file",
     )
     seed: int = Field(0, ge=0)
     epochs: int = Field(ge=1)
@@ -302,6 +304,11 @@ class Config(_OverPreset):
         if any(axis not in range(self.network.dim) for axis in self.augment.flip_axes):
             raise ValueError(f"augment.flip_axes must lie between 0 and {self.network.dim - 1}")
         return self
+
+    @property
+    def cuts(self) -> str:
+        """How filters are cut: `merge` or `none` for what they did, `one` or `all` for π; empty if never."""
+        return f"{self.prune.compensate}, {self.prune.references}" if self.prune.enabled else ""
 
     @property
     def mode(self) -> str:
@@ -368,20 +375,28 @@ def _section_type(annotation: Any) -> type[BaseModel] | None:
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, of: type[BaseModel] | None = None) -> str:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_suggestion(key)}"
+        return _unknown(key, str(first["loc"][-1]), of)
     if first["type"] == "missing":
         parent, _, last = key.rpartition(".")
         return f"{parent} has too few numbers" if last.isdigit() else f"the configuration lacks {key!r}"
     if first["type"] == "tuple_type":
-        return f"{key} must be a list of numbers in brackets, as in [64, 64] (it is {first['input']!r})"
+        return f"{key} must be a list in brackets, as in [64, 64] or [enc_*] (it is {first['input']!r})"
     message = first["msg"].removeprefix("Value error, ")
     if not key or first["type"] == "value_error":
         return f"{key}: {message}" if key and not message.startswith(key) else message
     return f"{key}: {message[0].lower()}{message[1:]} (it is {first['input']!r})"
+
+
+def _unknown(key: str, last: str, of: type[BaseModel] | None) -> str:
+    if "." in last:
+        return f"unknown key {key!r}; write tables inside tables, such as {{'prune': {{'kappa': 3}}}}"
+    if of is not None and key in Config.model_fields:
+        return f"{key!r} belongs to a recipe; here the keys are {', '.join(of.model_fields)}"
+    return f"unknown key {key!r}{_suggestion(key)}"
 
 
 def _suggestion(key: str) -> str:

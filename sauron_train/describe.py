@@ -38,7 +38,7 @@ def describe_network(config: Config) -> RenderableType:
         weights = sum(p.numel() for p in model.get_submodule(name).parameters())
         table.add_row(name, str(level), str(len(layer.outputs)), size, f"{weights:,}", ", ".join(readers[name]))
     foot = (
-        f"\n{report(graph)}\n\n"
+        f"\n{report(graph, config.prune.exclude)}\n\n{training_line(config)}\n\n"
         f"{cost.parameters:,} parameters, {cost.flops / 1e9:.2f} GFLOPs per patch of "
         f"{' x '.join(map(str, config.data.patch))} with {channels} channel(s),\n"
         f"assuming {_CLASSES} classes, the background included."
@@ -60,24 +60,33 @@ def compare_runs(runs: Sequence[Run]) -> Table:
     names = list(dict.fromkeys(run.info.dataset for run in runs))
     title = f"{names[0]}, validation cases" if len(names) == 1 else f"different data sets: {', '.join(names)}"
     table = Table(box=None, header_style="bold", title=escape(title), title_justify="left")
-    for heading in ("run", "mode", "epochs", "Dice", "filters", "params", "FLOPs", "minutes"):
-        words = heading in ("run", "mode")
+    for heading in ("run", "mode", "λ", "cuts", "epochs", "Dice", "filters", "params", "FLOPs", "minutes"):
+        words = heading in ("run", "mode", "cuts")
         table.add_column(heading, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
     for run in runs:
-        table.add_row(escape(run.name), _mode(run.config), *_ending(run))
+        config = run.config
+        weight = f"{config.loss.lambda_:g}" if config.mode not in ("baseline", "off") else "-"
+        table.add_row(escape(run.name), config.mode, weight, config.cuts or "-", *_ending(run))
     return table
+
+
+def training_line(config: Config) -> str:
+    """How a configuration trains and cuts, in a line."""
+    weighted = config.loss.normalization != "off" and config.loss.lambda_ > 0
+    penalty = f"δ_opt ({config.loss.normalization}, λ {config.loss.lambda_:g})" if weighted else "no δ_opt in the loss"
+    if not config.prune.enabled:
+        return f"mode {config.mode}: {penalty}, nothing is cut"
+    prune = config.prune
+    what = "what they did goes to a survivor" if prune.compensate == "merge" else "what they did is lost"
+    pi = "every map that stays is π in turn" if prune.references == "all" else "one π an epoch"
+    until = f"τ {prune.threshold_start:g} to {prune.threshold_max:g}"
+    return f"mode {config.mode}: {penalty}; filters are cut ({until}), {pi}, {what}"
 
 
 def share(left: float, whole: float) -> str:
     """In percent; what has lost anything at all does not read as 100 %."""
     text = f"{left / whole:.0%}"
     return f"{min(left / whole, 0.999):.1%}" if text == "100%" and left < whole else text
-
-
-def _mode(config: Config) -> str:
-    mode = config.mode
-    weighted = mode not in ("baseline", "off", "λ=0")
-    return f"{mode}, λ {config.loss.lambda_:g}" if weighted else mode
 
 
 def _ending(run: Run) -> tuple[str, ...]:

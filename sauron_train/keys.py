@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from sauron_train.errors import ConfigError
+from sauron_train.presets import PRESETS
 
 
 def load_yaml(text: str, source: str) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
 def with_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """Apply `section.key=value` assignments, as given to `--set`, to nested values; returns a new table.
 
-    Values are read as YAML, so `prune.enabled=false` and `data.patch=[64, 64]` mean what they say.
+    Values are read as YAML, so `prune.enabled=false` and `data.patch=[64, 64]` mean what they say. `preset=paper` puts
+    the preset's keys over what is there; assignments after it change them again.
 
     Raises:
         ConfigError: an assignment without `=`, or one that reaches into a value that is no section.
@@ -48,6 +50,8 @@ def with_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dic
             section[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from None
+        if key.strip() == "preset" and section[last] in PRESETS:
+            result = overlaid(result, PRESETS[section[last]])
     return result
 
 

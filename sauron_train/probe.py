@@ -109,11 +109,12 @@ def pruning_records(epoch: int, record: PruneRecord, graph: ChannelGraph, probe:
             continue
         filters = graph.filters(layer)
         gone = set(decided.removed)
-        delta = dict(zip(decided.filters, decided.delta_prune, strict=True))
         survivors = np.array([i for i, number in enumerate(filters) if number not in gone])
         nearest, distance = nearest_among(probe.layers[layer].distances.mean(axis=0), survivors)
         removed = tuple(
-            RemovedFilter(number, delta[number], filters[nearest[i]], float(distance[i]), decided.removed[number])
+            RemovedFilter(
+                number, decided.removed_delta[number], filters[nearest[i]], float(distance[i]), decided.removed[number]
+            )
             for i, number in enumerate(filters)
             if number in gone
         )

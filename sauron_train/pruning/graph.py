@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -128,11 +129,13 @@ class ChannelGraph:
             UnknownFilterError: a filter that the layer does not have, or not any more.
             EmptyLayerError: a layer would be left without filters.
         """
+        if not isinstance(chosen, Mapping):
+            raise UnknownFilterError("give a table of layer name to filter numbers, such as {'enc_conv_1': [3, 5]}")
         ids: set[int] = set()
         for name, filters in chosen.items():
             layer = self._layer(name)
             by_number = dict(zip(layer.numbers.tolist(), layer.outputs.tolist(), strict=True))
-            for number in filters:
+            for number in _whole_numbers(name, filters):
                 if number not in by_number:
                     raise UnknownFilterError(f"{name} has no filter {number} (any more)")
                 ids.add(by_number[number])
@@ -234,4 +237,13 @@ class ChannelGraph:
             return self.layers[name]
         if name in self.reasons:
             raise UnknownLayerError(f"{name} cannot be cut by itself: {self.reasons[name]}")
-        raise UnknownLayerError(f"{name!r} is no convolution of this network")
+        near = difflib.get_close_matches(str(name), self.layers, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownLayerError(f"{name!r} is no convolution of this network{hint}")
+
+
+def _whole_numbers(layer: str, filters: Iterable[int]) -> list[int]:
+    try:
+        return [int(number) for number in filters]
+    except (TypeError, ValueError):
+        raise UnknownFilterError(f"the filters of {layer} must be a list of numbers, such as [3, 5]") from None

@@ -89,7 +89,7 @@ def arguments_of(batch: Any) -> tuple[Any, ...]:
         return batch
     raise PruningError(
         "each batch must be what the model is called with, images (B, channels, *spatial) or a tuple of arguments; "
-        f"this one is a {type(batch).__name__}"
+        f"this one is a {type(batch).__name__}. Out of a loader take the images, as in (b['image'] for b in loader)"
     )
 
 

@@ -7,7 +7,7 @@ numbers. What is decided at once is a layer, or the layers whose channels a resi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,10 @@ class Measure:
     bound: tuple[frozenset[int], ...] = ()
     protected: frozenset[int] = frozenset()
 
+    def between(self, reference: int, channel: int) -> float:
+        """δ_prune of a channel to one of the references."""
+        return float(self.distances[self.references.index(reference), self.channels.index(channel)])
+
     def nearest_reference(self) -> npt.NDArray[np.float64]:
         """(channels,) δ_prune to the nearest π, itself left out; a channel that is the only π has 0."""
         own = np.array(self.references)[:, None] == np.array(self.channels)[None, :]
@@ -57,10 +61,10 @@ class LayerState:
 
 @dataclass(frozen=True)
 class History:
-    """Losses of all epochs so far, the last one included."""
+    """Losses of all epochs so far, the last one included; with or without the penalty, as long as it is always so."""
 
-    train_losses: tuple[float, ...]
-    val_losses: tuple[float, ...]
+    train_losses: Sequence[float]
+    val_losses: Sequence[float]
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ class LayerRecord:
         conditions: what a layer must meet to have converged, by name; τ rises when patience is over and all hold.
         reference: the filter that was π, the first of them with `references: all`; None if π is in a partner layer.
         filters: those it had before the cut.
-        delta_prune: δ_prune of each of them to the nearest π; 0 for a single π itself.
+        delta_prune: δ_prune of each of them to the nearest π, itself left out: with `references: one` to the only one,
+            0 for that itself; with `all` to the nearest other map, which need not have had its turn.
         removed: those that go, each with the π that it was too near to; None if that is in a partner layer.
+        removed_delta: δ_prune of those to that π, by which they were decided.
     """
 
     layer: str
@@ -34,6 +36,7 @@ class LayerRecord:
     filters: tuple[int, ...]
     delta_prune: tuple[float, ...]
     removed: Mapping[int, int | None]
+    removed_delta: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -68,4 +71,5 @@ def layer_record(layer: str, conv: Convolution, measure: Measure, decision: Deci
         tuple(number.values()),
         tuple(delta[channel] for channel in number),
         {number[c]: number.get(reference) for c, reference in decision.removed.items() if c in number},
+        {number[c]: measure.between(reference, c) for c, reference in decision.removed.items() if c in number},
     )

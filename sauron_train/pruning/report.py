@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import fnmatch
+from collections.abc import Iterable, Sequence
 
 from sauron_train.pruning.graph import ChannelGraph
 
 
-def report(graph: ChannelGraph) -> str:
-    """Some lines: what can be pruned, which layers are decided as one, what is left whole and for which reason."""
+def report(graph: ChannelGraph, exclude: Sequence[str] = ()) -> str:
+    """Some lines: what can be pruned, which layers are decided as one, what is left whole and for which reason.
+
+    Args:
+        graph: the network.
+        exclude: name patterns of the layers that a user leaves out.
+    """
     lines = [f"{len(graph.layers)} layers with {sum(graph.widths().values()):,} filters can be pruned."]
     together = [" + ".join(group) for group in graph.groups() if len(group) > 1]
     if together:
         lines += ["Decided as one, because a sum or a group norm ties their maps:", *_indented(together)]
+    excluded = [name for name in graph.layers if any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)]
+    if excluded:
+        lines.append(f"Excluded, so never cut: {', '.join(excluded)}")
     if graph.reasons:
         by_reason: dict[str, list[str]] = {}
         for name, reason in graph.reasons.items():
-            by_reason.setdefault(reason, []).append(name)
+            by_reason.setdefault(reason, []).append(name or "the network itself")
         lines.append("Left whole:")
         lines += _indented(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
     if graph.not_understood:

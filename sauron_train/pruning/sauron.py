@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -66,13 +67,17 @@ class Sauron:
         config: SauronConfig | Config | Mapping[str, Any] | None = None,
         layer_name: Callable[[str], str] = str,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise PruningError(f"model must be a torch.nn.Module; this is a {type(model).__name__}")
         self.model = model
         self.config = SauronConfig.of(config)
         detach(model)
         self.graph: ChannelGraph = checked(model, trace(model, example_input, layer_name), example_input)
         self._check_exclude()
         if not self.graph.layers:
-            why = "; ".join(f"{name}: {reason}" for name, reason in list(self.graph.reasons.items())[:3])
+            why = "; ".join(
+                f"{name or 'the network itself'}: {reason}" for name, reason in list(self.graph.reasons.items())[:3]
+            )
             raise PruningError(f"no convolution of this network can be cut ({why or 'it has none'})")
         self.states: dict[str, LayerState] = {group[0]: LayerState() for group in self.graph.groups()}
         self.generator = torch.Generator().manual_seed(self.config.seed)
@@ -87,7 +92,7 @@ class Sauron:
 
     def __str__(self) -> str:
         """What of the network can be pruned, which layers are decided as one, and what is left whole and why."""
-        return report(self.graph)
+        return report(self.graph, self.config.prune.exclude)
 
     @property
     def report(self) -> dict[str, str]:
@@ -135,8 +140,12 @@ class Sauron:
                     "the network each time"
                 ) from None
             self._refuse_unlinked(layer)
+        if not maps and not (self._handles and self._handles[0].id in self.model._forward_pre_hooks):
+            raise PruningError("this Sauron was closed, or another one was made for the model, so it hears nothing")
         if not maps:
-            raise PruningError("call the model on a batch in training mode before each penalty()")
+            raise PruningError(
+                "call the model on a batch in training mode before each penalty(); one pass can be asked once"
+            )
         self._maps.clear()
         loss = self.config.loss
         references = [self._draw(m.shape[1]) for m in maps] if loss.reference == "random" else None
@@ -154,8 +163,12 @@ class Sauron:
         names = [*self.graph.layers, *self.graph.reasons]
         for pattern in self.config.prune.exclude:
             if not fnmatch.filter(names, pattern):
-                near = difflib.get_close_matches(pattern, names, n=1) or names[:1]
-                raise ConfigError(f"prune.exclude names {pattern!r}, which fits no layer; one is called {near[0]}")
+                inside = [f"{pattern}.*"] if fnmatch.filter(names, f"{pattern}.*") else []
+                near = inside or difflib.get_close_matches(pattern, names, n=1) or names[:1]
+                raise ConfigError(f"prune.exclude names {pattern!r}, which fits no layer; did you mean {near[0]!r}?")
+        patterns = self.config.prune.exclude
+        if self.graph.layers and all(any(fnmatch.fnmatchcase(n, p) for p in patterns) for n in self.graph.layers):
+            raise ConfigError("prune.exclude names every layer, so nothing would be pruned; leave some out")
 
     def _nothing(self) -> Tensor:
         return next(self.model.parameters()).new_zeros(())
@@ -183,9 +196,11 @@ class Sauron:
             PruningError: a cut that cannot be made; nothing has been changed then.
             ConfigError: `converge_on: validation` without validation losses, by which no threshold would ever rise.
         """
+        self._check_history(history)
         if not self.prunes_in(len(history.train_losses)):
             return PruneRecord(Cut(frozenset(), {}), {})
-        self._check_history(history)
+        if isinstance(batches, Tensor):
+            raise PruningError("batches must be a list of batches; put this one in brackets")
         states, drawn = self.states, self.generator.get_state()
         try:
             record = self.decide(self.measure(itertools.islice(batches, self.config.prune.batches)), history)
@@ -197,6 +212,18 @@ class Sauron:
         return record
 
     def _check_history(self, history: History) -> None:
+        if not isinstance(history, History):
+            raise PruningError(
+                "history must be a History(train_losses, val_losses), with the losses of all epochs so far"
+            )
+        train, val = history.train_losses, history.val_losses
+        if not train or len(val) > len(train):
+            raise PruningError(
+                f"history has {len(train)} training and {len(val)} validation losses; it must hold those of all epochs "
+                "so far, this one included"
+            )
+        if not all(map(math.isfinite, (*train, *val))):
+            raise PruningError("history has a loss that is not a number, so nothing can be decided by it")
         if self.config.prune.converge_on == "validation" and not history.val_losses:
             raise ConfigError(
                 "prune.converge_on is validation, but there are no validation losses, so no threshold would ever rise; "
@@ -242,7 +269,7 @@ class Sauron:
         with evaluating(self.model), self.listening() as maps, hearing as readers:
             for batch in batches:
                 arguments = arguments_of(batch)
-                self.model(*arguments)
+                self._call(arguments)
                 count = len(tensors_in(arguments)[0])
                 samples += count
                 for layer, layer_maps in maps.items():
@@ -252,7 +279,22 @@ class Sauron:
         if not samples:
             raise PruningError("prune needs at least one batch of images to measure δ_prune on")
         means = {layer: value / samples for layer, value in sums.items()}
+        for layer, value in means.items():
+            if not value.isfinite().all():
+                raise PruningError(
+                    f"the maps of {layer} are no numbers on these batches; look at the images and the loss"
+                )
         return {group[0]: group_measure(graph, group, references[group], means, config) for group in references}
+
+    def _call(self, arguments: tuple[Any, ...]) -> None:
+        try:
+            self.model(*arguments)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise PruningError(
+                f"the network cannot be run on a batch ({reason}); batches must hold what it is called with, images "
+                "without labels"
+            ) from error
 
     def decide(self, measures: Mapping[str, Measure], history: History) -> PruneRecord:
         """Decide what goes, and move the thresholds; nothing is cut yet.
@@ -296,6 +338,7 @@ class Sauron:
     def state_dict(self) -> dict[str, Any]:
         """Thresholds, patience, original filter numbers and the generator's state; plain values and tensors."""
         return {
+            "config": self.config.model_dump(by_alias=True, mode="json"),
             "states": {layer: asdict(state) for layer, state in self.states.items()},
             "filters": {layer: list(self.graph.filters(layer)) for layer in self.graph.layers},
             "generator": self.generator.get_state(),
@@ -314,9 +357,19 @@ class Sauron:
         Raises:
             PruningError: the state is that of another network, or of another schedule; nothing has been changed then.
         """
-        states = {layer: LayerState(**values) for layer, values in state["states"].items()}
+        try:
+            saved = SauronConfig.of(state["config"]).prune
+            states = {layer: LayerState(**values) for layer, values in state["states"].items()}
+        except (KeyError, TypeError, AttributeError):
+            raise PruningError("this is no state of a Sauron; give what its state_dict() returned") from None
+        for key in ("threshold_start", "threshold_max", "kappa"):
+            before, now = getattr(saved, key), getattr(self.config.prune, key)
+            if before != now:
+                raise PruningError(
+                    f"the state was saved with prune.{key} {before:g}, this Sauron has {now:g}; give it the same config"
+                )
         if any(layer not in self.layers or not 0 <= s.step <= self.config.prune.kappa for layer, s in states.items()):
-            raise PruningError("the saved thresholds are those of another network, or of another prune.kappa")
+            raise PruningError("the saved thresholds are those of another network")
         filters: Mapping[str, list[int]] = state["filters"]
         if self.layers == {layer: len(kept) for layer, kept in filters.items()}:
             self.graph = self.graph.renumbered(filters)

@@ -75,6 +75,11 @@ def plan(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizers 
         MismatchError: the graph or the optimizer's state does not fit the network.
     """
     pieces = list(_plan(model, graph, list(cut.ids)))
+    if optimizer is None and any(piece.tensor.grad is not None for piece in pieces if piece.tensor.is_leaf):
+        raise MismatchError(
+            "the network has gradients, so something trains it; give its optimizer, whose state is cut with it, or () "
+            "if there is none"
+        )
     for each in _several(optimizer):
         _check_optimizer(each, model)
     return pieces
@@ -83,7 +88,11 @@ def plan(model: nn.Module, graph: ChannelGraph, cut: Cut, optimizer: Optimizers 
 def _several(optimizer: Optimizers) -> tuple[Optimizer, ...]:
     if optimizer is None:
         return ()
-    return (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
+    several = tuple(optimizer) if isinstance(optimizer, (list, tuple)) else (optimizer,)
+    for each in several:
+        if not isinstance(each, Optimizer):
+            raise MismatchError(f"optimizer must be a torch optimizer, or several; this is a {type(each).__name__}")
+    return several
 
 
 def _plan(model: nn.Module, graph: ChannelGraph, gone: list[int]) -> Iterator[Slice]:

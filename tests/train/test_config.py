@@ -86,7 +86,7 @@ def test_the_explained_configuration_is_a_recipe() -> None:
     [
         ("prun.enabled=false", "unknown key 'prun'; did you mean 'prune'"),
         ("preprocess.spacing=[1, 1]", "preprocess.spacing has too few numbers"),
-        ("data.patch=40", r"data.patch must be a list of numbers in brackets, as in \[64, 64\]"),
+        ("data.patch=40", r"data.patch must be a list in brackets, as in \[64, 64\]"),
     ],
 )
 def test_mistakes_in_a_key_or_its_kind_are_said_plainly(change: str, sentence: str) -> None:
@@ -127,3 +127,11 @@ def test_a_preset_works_around_any_network_too() -> None:
     assert SauronConfig.of(whole).prune == whole.prune
     with pytest.raises(ConfigError, match=r"preset: .*'paper'"):
         SauronConfig.of({"preset": "papers"})
+
+
+def test_the_preset_on_the_command_line_wins_over_the_recipe_and_later_keys_over_it() -> None:
+    recipe = {**SMALL, "prune": {"kappa": 7, "threshold_max": 0.4}, "optimizer": {"lr": 0.01}}
+    config = parse(with_overrides(recipe, ["preset=paper", "prune.patience=9"]))
+    assert (config.prune.kappa, config.prune.threshold_max, config.prune.patience) == (15, 0.3, 9)
+    assert (config.optimizer.lr, config.cuts) == (1e-3, "none, one")
+    assert parse(recipe).prune.kappa == 7

@@ -248,8 +248,10 @@ def test_several_optimizers() -> None:
 
 def test_settings_that_can_do_nothing_are_said() -> None:
     model, x = nn.Sequential(conv(1, 8), nn.ReLU(), conv(8, 2)), torch.randn(2, 1, 16, 16)
-    with pytest.raises(ConfigError, match=r"'enc_\*', which fits no layer; one is called 0"):
+    with pytest.raises(ConfigError, match=r"'enc_\*', which fits no layer; did you mean '0'"):
         Sauron(model, x, {"prune": {"exclude": ["enc_*"]}})
+    with pytest.raises(ConfigError, match="names every layer"):
+        Sauron(model, x, {"prune": {"exclude": ["*"]}})
     with pytest.raises(ConfigError, match="there are no validation losses"):
         Sauron(model, x).prune(None, [x], History((1.0,), ()))
     assert not Sauron(model, x, {"prune": {"converge_on": "train"}}).prune(None, [x], History((1.0,), ())).removed

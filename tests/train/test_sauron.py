@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sauron_train import History, Sauron
-from sauron_train.errors import ConfigError, EmptyLayerError, PruningError, UnknownLayerError
+from sauron_train.errors import (
+    ConfigError,
+    EmptyLayerError,
+    MismatchError,
+    PruningError,
+    SauronError,
+    UnknownLayerError,
+)
 from sauron_train.pruning.distances import delta_opt
 
 SETTLED = History((1.0,) * 7, (0.5,) * 7)
@@ -223,15 +230,63 @@ def test_thresholds_of_another_schedule_are_refused(net: Net, x: Tensor) -> None
     state = sauron.state_dict()
     leader = next(iter(state["states"]))
     for states in ({"nobody": {"step": 1}}, {leader: {"step": 9}}):
-        with pytest.raises(PruningError, match=r"another network, or of another prune\.kappa"):
+        with pytest.raises(PruningError, match="the saved thresholds are those of another network"):
             sauron.load_state_dict({**state, "states": states})
+    with pytest.raises(PruningError, match=r"saved with prune.kappa 3, this Sauron has 15; give it the same config"):
+        Sauron(net, x).load_state_dict(state)
+    with pytest.raises(PruningError, match="this is no state of a Sauron"):
+        sauron.load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (lambda s, x: s.prune(None, [(x, x)], SETTLED), "cannot be run on a batch .*images without labels"),
+        (lambda s, x: s.prune(None, [[x]], SETTLED), r"Out of a loader take the images, as in \(b\['image'\]"),
+        (lambda s, x: s.prune(None, x, SETTLED), "batches must be a list of batches"),
+        (lambda s, x: s.prune(None, [x[:, [0, 0]]], SETTLED), "cannot be run on a batch .*channels"),
+        (lambda s, x: s.prune(None, [x * torch.nan], SETTLED), "the maps of .* are no numbers on these batches"),
+        (lambda s, x: s.prune(s.model, [x], SETTLED), "must be a torch optimizer, or several; this is a Net"),
+        (lambda s, x: s.prune(None, [x], ([1.0], [1.0])), "must be a History"),
+        (lambda s, x: s.prune(None, [x], History([], [])), "has 0 training and 0 validation losses"),
+        (lambda s, x: s.prune(None, [x], History([1.0], [1.0, 1.0])), "has 1 training and 2 validation losses"),
+        (lambda s, x: s.prune(None, [x], History([1.0], [float("nan")])), "a loss that is not a number"),
+        (lambda s, x: s.cut({"first.aa": [0]}), "is no convolution of this network; did you mean 'first.a'"),
+        (lambda s, x: s.cut({"first.a": 3}), "must be a list of numbers"),
+        (lambda s, x: s.cut(["first.a"]), "give a table of layer name to filter numbers"),
+        (lambda s, x: (s.close(), s.model(x), s.penalty()), "this Sauron was closed"),
+        (lambda s, x: Sauron(x, s.model), "model must be a torch.nn.Module; this is a Tensor"),
+        (lambda s, x: Sauron(s.model, x, "paper"), 'must be a table of keys, such as {"preset": "paper"}'),
+        (
+            lambda s, x: Sauron(s.model, x, {"network": {}}),
+            "belongs to a recipe; here the keys are preset, loss, prune",
+        ),
+        (lambda s, x: Sauron(s.model, x, {"prune.kappa": 3}), "write tables inside tables"),
+        (lambda s, x: Sauron(s.model, x, {"prune": {"exclude": ["first"]}}), r"did you mean 'first.\*'"),
+        (lambda s, x: Sauron(s.model, x, {"prune": {"exclude": "first"}}), "prune.exclude must be a list in brackets"),
+    ],
+)
+def test_a_mistake_is_one_sentence(net: Net, x: Tensor, mistake: Any, sentence: str) -> None:
+    sauron = Sauron(net, x, EAGER)
+    with pytest.raises(SauronError, match=sentence) as told:
+        mistake(sauron, x)
+    assert "\n" not in str(told.value)
+    assert all(len(sauron.graph.filters(layer)) == width for layer, width in sauron.layers.items())
+
+
+def test_a_forgotten_optimizer_is_noticed(net: Net, x: Tensor) -> None:
+    sauron = Sauron(net, x)
+    net(x).sum().backward()
+    with pytest.raises(MismatchError, match=r"give its optimizer, whose state is cut with it, or \(\)"):
+        sauron.cut({"first.a": [1]})
+    assert sauron.cut({"first.a": torch.tensor([1])}, ()).removed == {"first.a": (1,)}
 
 
 def test_a_new_one_silences_the_one_before(net: Net, x: Tensor) -> None:
     first, second = Sauron(net, x), Sauron(net, x)
     net.train()(x)
     assert second.penalty() > 0
-    with pytest.raises(PruningError, match="call the model"):
+    with pytest.raises(PruningError, match="another one was made for the model"):
         first.penalty()
 
 
