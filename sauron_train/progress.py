@@ -19,8 +19,8 @@ class Observer:
     def loading(self, done: int, total: int) -> None:
         """A case has been read."""
 
-    def started(self, info: RunInfo, stored: str = "") -> None:
-        """Training is about to begin; `stored` says which maps will be stored and what they take."""
+    def started(self, info: RunInfo, how: str = "") -> None:
+        """Training is about to begin; `how` says how it trains and what it stores."""
 
     def step(self, epoch: int, done: int, total: int, loss: float) -> None:
         """A training step has been made."""
@@ -66,15 +66,15 @@ class Terminal(Observer):
         """Move the bar of the cases."""
         self._progress.update(self._cases, completed=done, total=total, visible=done < total)
 
-    def started(self, info: RunInfo, stored: str = "") -> None:
-        """Say what is trained on what, and what is stored."""
+    def started(self, info: RunInfo, how: str = "") -> None:
+        """Say what is trained on what, and how."""
         self._info = info
         self.console.print(
             f"[bold]{escape(info.dataset)}[/]: {len(info.train_cases)} cases to train on, "
             f"{len(info.validation_cases)} to validate, on {escape(info.device)}\n"
             f"U-Net with {sum(layer.filters for layer in info.layers):,} filters in {len(info.layers)} layers, "
             f"{info.parameters:,} parameters, {info.flops / 1e9:.2f} GFLOPs per patch"
-            + (f"\n{stored}" if stored else "")
+            + (f"\n{escape(how)}" if how else "")
         )
         self.console.print(f"[dim]{_HEADER}", highlight=False)
         self._progress.update(self._epochs, total=info.epochs_planned, visible=True)

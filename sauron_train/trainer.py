@@ -24,6 +24,7 @@ from sauron_train import checkpoint
 from sauron_train.analysis.clusterability import Clusterability, clusterability
 from sauron_train.complexity import complexity
 from sauron_train.config import Config, HardwareConfig, OptimizerConfig
+from sauron_train.describe import training_line
 from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
 from sauron_train.errors import ConfigError, SauronError
 from sauron_train.experiment import Experiment
@@ -126,7 +127,7 @@ class Trainer:
     def run(self) -> None:
         """Train all epochs; the run folder says how it ended, also when it is interrupted or fails."""
         try:
-            self.observer.started(self.writer.info, str(self.maps_plan))
+            self.observer.started(self.writer.info, f"{training_line(self.config)}\n{self.maps_plan}")
             for epoch in range(1, self.config.epochs + 1):
                 self.run_epoch(epoch)
         except KeyboardInterrupt:
