@@ -81,7 +81,7 @@ def main() -> None:
             trials, pool.map(lambda t: train(t, arguments.data, arguments.out, arguments.changes), trials), strict=True
         ):
             print(f"have {trial}", file=sys.stderr, flush=True)
-    print(table(trials, arguments.out))
+    print(table([trial for trial in trials if finished(trial.folder(arguments.out))], arguments.out))
 
 
 def train(trial: Trial, data: Path, out: Path, changes: Iterable[str]) -> None:
@@ -108,12 +108,13 @@ def finished(folder: Path) -> bool:
 
 
 def table(trials: Iterable[Trial], out: Path) -> str:
-    """Mean ± standard deviation over the seeds, as Markdown."""
+    """Mean ± standard deviation over the seeds that are there, as Markdown."""
     rows = pd.DataFrame([figures(trial, out) for trial in trials])
-    lines = [f"| data | compensate, references | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
+    lines = [f"| data | compensate, references | seeds | {' | '.join(COLUMNS.values())} |"]
+    lines.append("|---|---|---|" + "---|" * len(COLUMNS))
     for (recipe, combination), group in rows.groupby(["recipe", "combination"], sort=False):
         cells = [spread(group[name]) for name in COLUMNS]
-        lines.append(f"| {recipe} | {combination} | {' | '.join(cells)} |")
+        lines.append(f"| {recipe} | {combination} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -133,7 +134,9 @@ def figures(trial: Trial, out: Path) -> dict[str, str | float]:
 
 
 def spread(values: pd.Series) -> str:
-    return "–" if values.isna().all() else f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+    if values.isna().all():
+        return "–"
+    return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

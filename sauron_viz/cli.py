@@ -9,13 +9,12 @@ from typing import Annotated
 
 import typer
 
-from sauron_train.analysis.tables import table4
 from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_atomically
 from sauron_viz.runs import default_root
 from sauron_viz.serve import HOST, PORT, check, serve, views
-from sauron_viz.tables import FORMATS, ChangesTable, print_table
+from sauron_viz.tables import FORMATS, changes_table, print_table
 
 app = typer.Typer(
     add_completion=False,
@@ -122,8 +121,7 @@ def table4_command(
     A dip of other values than the logged ones needs all distances, which are stored at some epochs only.
     """
     opened = Run(run)
-    table = table4(opened, dip.value if dip else None, radius)
-    shown = ChangesTable.of(table, f"{opened.name}: change of clusterability", beside_paper=paper)
+    shown = changes_table(opened, dip.value if dip else None, radius, paper)
     if out is not None:
         write_atomically(out, FORMATS[layout.value](shown))
         typer.echo(f"wrote {out}")

@@ -13,10 +13,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sauron_train.analysis.trends import LARGE, MEASURES, agreement, paper_table4, summarise
+from sauron_train.analysis.dip import Sample
+from sauron_train.analysis.tables import table4
+from sauron_train.analysis.trends import LARGE, MEASURES, Summary, agreement, paper_table4, same_layers, summarise
+from sauron_train.errors import SauronError
+from sauron_train.runlog import Run
 
-HEADINGS: Mapping[str, str] = {"dip": "Dip-test", "delta_opt": "Distances δ_opt", "neighbours": "Avg. neighbors"}
-_LATEX_HEADINGS = {"dip": "Dip-test", "delta_opt": r"Distances $\delta_{opt}$", "neighbours": "Avg. neighbors"}
+HEADINGS: Mapping[str, str] = {"dip": "Dip-test", "delta_opt": "Distances δ_opt", "neighbours": "Avg. neighbours"}
+_LATEX_HEADINGS = {"dip": "Dip-test", "delta_opt": r"Distances $\delta_{opt}$", "neighbours": "Avg. neighbours"}
+
+
+_SAMPLES = {"pairs": "all distances", "reference": "distances to channel 0", "pca": "the first principal component"}
+
+
+class TableError(SauronError):
+    """The table cannot be shown as asked."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,34 @@ class ChangesTable:
         return cls(title, tuple(rows), beside_paper, tuple(_reading(table, rows, beside_paper)))
 
 
+def changes_table(
+    run: Run, sample: Sample | None = None, radius: float | None = None, beside_paper: bool = False
+) -> ChangesTable:
+    """Table 4 of a run.
+
+    Args:
+        run: a run folder.
+        sample: of which values the dip is taken; None = as the run logged it.
+        radius: within which maps are neighbours; None = as the run logged it.
+        beside_paper: show the paper's values too.
+
+    Raises:
+        TableError: the run's network has other layers than the paper's, so it cannot stand beside it.
+        RunError: something of the run is missing or damaged.
+    """
+    table, asked = table4(run, sample, radius), run.config.probe
+    if beside_paper and not same_layers(table["layer"]):
+        raise TableError(
+            f"{run.name} has other layers than the paper's network, which has five levels, so that the same name is "
+            "another place; leave --paper out"
+        )
+    title = (
+        f"{run.name}: change of clusterability (dip of {_SAMPLES[sample or asked.dip]}, neighbours within "
+        f"{asked.radius if radius is None else radius:g} of a map's range)"
+    )
+    return ChangesTable.of(table, title, beside_paper)
+
+
 def percent(change: float) -> str:
     """With sign and one decimal; ∞ where there was nothing before, – where there is no value."""
     if math.isnan(change):
@@ -87,7 +126,7 @@ def print_table(table: ChangesTable, console: Console | None = None) -> None:
     console = console or Console()
     console.print(_text_table(table))
     console.print()
-    for line in (*table.reading, f"■ {LARGE} filters or more"):
+    for line in table.reading:
         console.print(line, highlight=False)
 
 
@@ -110,13 +149,13 @@ def _text_table(table: ChangesTable) -> Table:
 
 
 def as_csv(table: ChangesTable) -> str:
-    """Numbers in percent, not rounded; columns paper_* and agrees_* where it stands beside the paper's."""
+    """Changes in percent; columns paper_* and agrees_* where it stands beside the paper's."""
     lines = []
     for row in table.rows:
         line: dict[str, object] = {"layer": row.layer, "filters": row.filters}
-        line |= {m: row.cells[m].change for m in MEASURES}
+        line |= {f"{m}_change_percent": round(row.cells[m].change, 4) for m in MEASURES}
         if table.beside_paper:
-            line |= {f"paper_{m}": row.paper[m] for m in MEASURES}
+            line |= {f"paper_{m}_change_percent": row.paper[m] for m in MEASURES}
             line |= {f"agrees_{m}": row.cells[m].agrees for m in MEASURES}
         lines.append(line)
     return pd.DataFrame(lines).to_csv(index=False)
@@ -139,7 +178,8 @@ def as_latex(table: ChangesTable) -> str:
     for row in table.rows:
         cells = [row.layer.replace("_", r"\_"), str(row.filters)]
         for measure in HEADINGS:
-            cells.append(_latex(row.cells[measure].change))
+            differs = r" $\neq$" if row.cells[measure].agrees is False else ""
+            cells.append(_latex(row.cells[measure].change) + differs)
             if table.beside_paper:
                 cells.append(_latex(row.paper[measure]))
         shade = r"\rowcolor[gray]{0.85} " if row.large else ""
@@ -193,18 +233,29 @@ td.differs::after {{ content: " ≠" }}
 def _reading(table: pd.DataFrame, rows: list[Row], beside_paper: bool) -> list[str]:
     """What the paper reads off its own table: in how many large and small layers each measure moved."""
     names = {"dip": "dip rose", "delta_opt": "δ_opt fell", "neighbours": "neighbours rose"}
-    lines = [
-        f"{names[s.measure]} in {s.large} of {s.large_of} layers with {LARGE} filters or more, "
-        f"and in {s.small} of {s.small_of} smaller ones"
-        for s in summarise(table)
-    ]
-    head = "Change between the first and the last third of the epochs. More clusterable:"
-    text = [f"{head} {'; '.join(lines)}."]
+    text = ["Change of the mean between the first and the last third of the epochs."]
+    lines = [f"{names[s.measure]} in {_of(s)}" for s in summarise(table) if s.large_of or s.small_of]
+    if lines:
+        text.append(f"More clusterable: {'; '.join(lines)}.")
+    else:
+        text.append("No measure has values in both thirds; it takes three epochs or more.")
+    if any(row.large for row in rows):
+        text.append(f"Shaded, ■: {LARGE} filters or more.")
     if beside_paper:
-        cells = [row.cells[m].agrees for row in rows for m in MEASURES]
-        compared = [c for c in cells if c is not None]
-        text.append(f"Same sign as in the paper: {sum(compared)} of {len(compared)} cells (≠ where not).")
+        compared = [row.cells[m].agrees for row in rows for m in MEASURES if row.cells[m].agrees is not None]
+        marked = "" if all(compared) else " (≠ where not)"
+        text.append(f"Same sign as in the paper: {sum(map(bool, compared))} of {len(compared)} cells{marked}.")
     return text
+
+
+def _of(summary: Summary) -> str:
+    parts = []
+    if summary.large_of:
+        parts.append(f"{summary.large} of {summary.large_of} layers with {LARGE} filters or more")
+    if summary.small_of:
+        kind = "smaller ones" if summary.large_of else f"layers, all below {LARGE} filters"
+        parts.append(f"{summary.small} of {summary.small_of} {kind}")
+    return " and in ".join(parts)
 
 
 def _marked(cell: Cell) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -89,6 +89,11 @@ def paper_table4() -> pd.DataFrame:
     """Table 4 of the paper: the Rats network, trained with δ_opt and without pruning; columns as in `table4`."""
     source = resources.files("sauron_train.analysis").joinpath("table4.csv")
     return pd.read_csv(io.StringIO(source.read_text(encoding="utf-8")), comment="#")
+
+
+def same_layers(layers: Iterable[str]) -> bool:
+    """Whether these are the layers of the paper's Table 4, so that a name means the same place."""
+    return set(layers) == set(paper_table4()["layer"])
 
 
 def agreement(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:

@@ -50,17 +50,19 @@ def measure_lines(
     chosen: Sequence[str],
     epoch: int | None = None,
     highlight: str = "",
+    axis: str = "",
 ) -> go.Figure:
     """One line per chosen layer over epochs, coloured by depth; dots where the layer was cut.
 
     Encoder solid, decoder dashed, transposed convolutions dotted. `epoch` is marked, `highlight` drawn thicker.
+    `axis` is the title of the other axis, where the measure's own will not do.
 
     Raises:
         KeyError: the table has no such measure.
     """
     every = [info.name for info in infos]
     colours = layer_colours(every)
-    figure = blank(400, "epoch", _NAMES.get(measure, (measure, measure))[1], every, showlegend=False)
+    figure = blank(400, "epoch", axis or _NAMES.get(measure, (measure, measure))[1], every, showlegend=False)
     for info in infos:
         if info.name not in chosen:
             continue

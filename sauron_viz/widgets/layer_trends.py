@@ -15,7 +15,10 @@ from sauron_viz.widgets.controls import LayerPicker, Select, Slider
 from sauron_viz.widgets.panel import Panel
 from sauron_viz.words import explain
 
-_NOTE = "Solid: encoder; dashed: decoder; dotted: transposed. A dot marks an epoch in which the layer lost filters."
+_NOTE = (
+    "Solid: encoder; dashed: decoder; dotted: transposed; thick: the chosen layer. A dot marks an epoch in which the "
+    "layer lost filters."
+)
 # In thousandths: finer where layers differ most, and each on the edge of a bin of the stored distances.
 _RADII = [*range(5, 200, 5), *range(200, 501, 10)]
 
@@ -97,7 +100,11 @@ class LayerTrendsPanel(Panel):
             else:
                 seen = view.seen_epoch(state.epoch)
                 table, layers = self._table(view, select.value), self.viewer.layers
-                figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer)
+                within = f"{self.radius.value / 1000:g}" if select.value == "neighbours" and view.has_distances else ""
+                if within:
+                    chart.title = f"{chart.title} within {within} of a map's range"
+                axis = f"other maps within {within}" if within else ""
+                figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer, axis)
                 chart.draw(figure, f"{_NOTE} {self.named_line(seen)}")
 
     def _clicked(self, change: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sauron_train.runlog import Pruning
 from sauron_viz.figures import cost_lines, dice_lines, filter_bars, loss_lines, share_map
-from sauron_viz.runs import share_left
+from sauron_viz.runs import RunView, share_left
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.chart import PlotlyChart
 from sauron_viz.widgets.panel import Panel
@@ -76,7 +76,7 @@ class PruningPanel(Panel):
             self.share.draw(share, f"Input at the top, output below. {line}")
             note = f"Coloured: after epoch {seen}. Grey: at the start."
             self.bars.draw(filter_bars(layers, view.info.layers, seen, state.layer), note)
-            self.cuts.value = cuts_table(view.prunings, view.title)
+            self.cuts.value = cuts_table(view.prunings, view.title, _why_no_cuts(view))
 
     def _epoch_clicked(self, change: Any) -> None:
         self.viewer.choose_epoch(change.new.get("x"))
@@ -87,28 +87,36 @@ class PruningPanel(Panel):
             self.viewer.state.layer = point["y"]
 
 
-def cuts_table(cuts: Sequence[Pruning], run: str) -> str:
-    """All cuts, the latest first, as HTML; long runs show the latest and offer the rest as CSV."""
+def _why_no_cuts(view: RunView) -> str:
+    if view.status != "running":
+        return "No filter was cut in this run."
+    if view.config.prune.converge_on == "always":
+        return "No filter has been cut yet: thresholds rise every few epochs."
+    return "No filter has been cut yet: the threshold of a layer rises once the losses have settled."
+
+
+def cuts_table(cuts: Sequence[Pruning], run: str, none: str = "No filter has been cut yet.") -> str:
+    """All cuts, the latest first, as HTML; long runs show the latest and offer the rest as CSV.
+
+    `none` is said where there are none.
+    """
     if not cuts:
-        return (
-            "<header><h3>Cuts</h3></header>"
-            '<p class="sauron-empty">No filter has been cut yet: thresholds rise once the loss stops falling.</p>'
-        )
+        return f'<header><h3>Cuts</h3></header><p class="sauron-empty">{esc(none)}</p>'
     rows = "".join(_row(cut) for cut in reversed(cuts[-_ROWS:]))
     removed = sum(len(cut.removed) for cut in cuts)
     some = f" The latest {_ROWS} are listed." if len(cuts) > _ROWS else ""
     data = base64.b64encode(_csv(cuts).encode()).decode()
     return f"""<header class="sauron-row"><div><h3>Cuts</h3><p class="sauron-note">{len(cuts)} cuts removed {removed}
-filters.{some} In brackets: the survivor that says most nearly the same, and its distance.</p></div>
+filters.{some} In brackets: δ_prune, which was below τ, and the survivor that says most nearly the same.</p></div>
 <a class="sauron-note" download="{esc(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></header>
 <div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
 <th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
-<th scope="col" class="num" title="{esc(TAU)}">τ</th><th scope="col" class="rest">Removed (nearest, δ)</th></tr></thead>
-<tbody>{rows}</tbody></table></div>"""
+<th scope="col" class="num" title="{esc(TAU)}">τ</th><th scope="col" class="rest">Removed (δ_prune, nearest)</th></tr>
+</thead><tbody>{rows}</tbody></table></div>"""
 
 
 def _row(cut: Pruning) -> str:
-    shown = ", ".join(f"{esc(gone.filter)} ({esc(gone.nearest)}, {gone.distance:.3f})" for gone in cut.removed[:12])
+    shown = ", ".join(f"{esc(gone.filter)} ({gone.delta_prune:.3f}, {esc(gone.nearest)})" for gone in cut.removed[:12])
     more = f" and {len(cut.removed) - 12} more" if len(cut.removed) > 12 else ""
     return (
         f'<tr><td class="num">{esc(cut.epoch)}</td><td>{esc(cut.layer)}</td>'
@@ -120,10 +128,10 @@ def _row(cut: Pruning) -> str:
 def _csv(cuts: Sequence[Pruning]) -> str:
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(["epoch", "layer", "threshold", "filter", "delta_prune", "nearest", "distance"])
+    table.writerow(["epoch", "layer", "threshold", "filter", "delta_prune", "reference", "nearest", "distance"])
     for cut in cuts:
         for gone in cut.removed:
-            table.writerow(
-                [cut.epoch, cut.layer, cut.threshold, gone.filter, gone.delta_prune, gone.nearest, gone.distance]
-            )
+            pi = "" if gone.reference is None else gone.reference
+            values = [gone.filter, gone.delta_prune, pi, gone.nearest, gone.distance]
+            table.writerow([cut.epoch, cut.layer, cut.threshold, *values])
     return file.getvalue()

@@ -37,10 +37,10 @@ def test_percent() -> None:
 def test_text() -> None:
     lines = as_text(ChangesTable.of(TABLE, "a run")).splitlines()
     assert lines[0].strip() == "a run"
-    assert lines[1].split() == ["Conv.", "layer", "Filters", "Dip-test", "Distances", "δ_opt", "Avg.", "neighbors"]
+    assert lines[1].split() == ["Conv.", "layer", "Filters", "Dip-test", "Distances", "δ_opt", "Avg.", "neighbours"]
     assert lines[2].split() == ["enc_conv_1", "32", "+12.3%", "0.0%", "-74.3%"]
     assert lines[3].split() == ["enc_conv_7", "256", "■", "+688.0%", "-22.0%", "+∞"]
-    assert "dip rose in 1 of 1 layers with 256 filters or more, and in 1 of 1 smaller ones" in " ".join(
+    assert "dip rose in 1 of 1 layers with 256 filters or more and in 1 of 1 smaller ones" in " ".join(
         " ".join(lines).split()
     )
 
@@ -56,7 +56,15 @@ def test_beside_the_paper() -> None:
 
 def test_csv_can_be_read_again() -> None:
     again = pd.read_csv(io.StringIO(FORMATS["csv"](ChangesTable.of(TABLE, "a run"))))
-    pd.testing.assert_frame_equal(again, TABLE)
+    pd.testing.assert_frame_equal(again.rename(columns=lambda name: name.removesuffix("_change_percent")), TABLE)
+
+
+def test_groups_that_are_not_there_are_not_spoken_of() -> None:
+    small = as_text(ChangesTable.of(TABLE[TABLE["filters"] < 256], "a run"))
+    assert "256 filters or more" not in small
+    assert "1 of 1 layers, all below 256 filters" in " ".join(small.split())
+    empty = TABLE.assign(dip=math.nan, delta_opt=math.nan, neighbours=math.nan)
+    assert "it takes three epochs or more" in as_text(ChangesTable.of(empty, "a run"))
 
 
 def test_html_escapes_and_loads_nothing() -> None:
@@ -86,14 +94,16 @@ def test_latex_compiles(tmp_path: Path) -> None:
     subprocess.run(["pdflatex", "-halt-on-error", "table.tex"], cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_command(runs: Path, tmp_path: Path) -> None:
-    run = next(path for path in sorted(runs.iterdir()) if (path / "run.json").is_file())
-    told = CliRunner().invoke(app, ["table4", str(run), "--paper"])
+def test_command(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs / "rats"
+    told = CliRunner().invoke(app, ["table4", str(run), "--dip", "reference", "--radius", "0.2"])
     assert told.exit_code == 0, told.output
-    assert "Dip-test" in told.output
+    assert "dip of distances to channel 0, neighbours within 0.2" in " ".join(told.output.split())
     out = tmp_path / "table.tex"
     assert CliRunner().invoke(app, ["table4", str(run), "--format", "latex", "--out", str(out)]).exit_code == 0
     assert out.read_text().rstrip().splitlines()[-1].startswith("%")
+    other = CliRunner().invoke(app, ["table4", str(run), "--paper"])
+    assert "has other layers than the paper's network" in str(other.exception)
 
 
 def test_no_run_is_one_sentence(
