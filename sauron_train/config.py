@@ -6,7 +6,6 @@ nearest known one, so that a typing mistake never trains the wrong experiment.
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sauron_train.errors import ConfigError
 from sauron_train.keys import overlaid
+from sauron_train.mistakes import sentence
 from sauron_train.presets import PRESETS
 
 
@@ -223,7 +223,7 @@ class SauronConfig(_OverPreset):
         try:
             return cls.model_validate({} if config is None else config)
         except ValidationError as error:
-            raise ConfigError(_sentence(error, cls)) from None
+            raise ConfigError(sentence(error, known_keys(), tuple(cls.model_fields))) from None
 
 
 class ProbeConfig(Section):
@@ -350,7 +350,7 @@ def parse(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(sentence(error, known_keys())) from None
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
@@ -373,39 +373,3 @@ def _key_line(key: str, value: Any, description: str | None) -> str:
 def _section_type(annotation: Any) -> type[BaseModel] | None:
     options = get_args(annotation) if get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-
-
-def _sentence(error: ValidationError, of: type[BaseModel] | None = None) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return _unknown(key, str(first["loc"][-1]), of)
-    if first["type"] == "missing":
-        parent, _, last = key.rpartition(".")
-        return f"{parent} has too few numbers" if last.isdigit() else f"the configuration lacks {key!r}"
-    if first["type"] == "tuple_type":
-        return f"{key} must be a list in brackets, as in [64, 64] or [enc_*] (it is {first['input']!r})"
-    message = first["msg"].removeprefix("Value error, ")
-    if not key or first["type"] == "value_error":
-        return f"{key}: {message}" if key and not message.startswith(key) else message
-    return f"{key}: {message[0].lower()}{message[1:]} (it is {first['input']!r})"
-
-
-def _unknown(key: str, last: str, of: type[BaseModel] | None) -> str:
-    if "." in last:
-        return f"unknown key {key!r}; write tables inside tables, such as {{'prune': {{'kappa': 3}}}}"
-    if of is not None and key in Config.model_fields:
-        return f"{key!r} belongs to a recipe; here the keys are {', '.join(of.model_fields)}"
-    return f"unknown key {key!r}{_suggestion(key)}"
-
-
-def _suggestion(key: str) -> str:
-    known = known_keys()
-    sections = list(dict.fromkeys(k.split(".")[0] for k in known))
-    if "." not in key and (near := difflib.get_close_matches(key, sections, n=1)):
-        return f"; did you mean {near[0]!r}?"
-    by_last = {k.rsplit(".", 1)[-1]: k for k in known}
-    near = difflib.get_close_matches(key, known, n=1) or [
-        by_last[last] for last in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1)
-    ]
-    return f"; did you mean {near[0]!r}?" if near else "; `sauron-train describe RECIPE --config` lists all keys"
