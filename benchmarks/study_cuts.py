@@ -28,11 +28,17 @@ from sauron_train.runlog import Run
 SMALLER = {
     "hippocampus3d": (
         "Dataset004_Hippocampus",
-        ("data.patch=[24, 32, 24]", "preprocess.spacing=[1.5, 1.5, 1.5]", "data.validation=0.1", "network.levels=3"),
+        (
+            "data.patch=[24, 32, 24]",
+            "preprocess.spacing=[1.5, 1.5, 1.5]",
+            "data.validation=0.1",
+            "network.levels=3",
+            "prune.threshold_max=0.4",
+        ),
     ),
     "sunnybrook2d": (
         "Dataset101_SunnybrookLV",
-        ("data.patch=[64, 64]", "preprocess.spacing=[4, 4, null]", "network.levels=4"),
+        ("data.patch=[64, 64]", "preprocess.spacing=[4, 4, null]", "network.levels=4", "prune.threshold_max=0.35"),
     ),
 }
 COMBINATIONS: Mapping[str, tuple[str, ...]] = {
