@@ -40,6 +40,7 @@ class LayerTrendsPanel(Panel):
             value=100,
         )
         self.radius.layout.width = "300px"
+        self.radius.add_class("sauron-above")
         self.radius.observe(guard(lambda _: self._draw()), "value")
         self._layers: list[str] = []
         self._run = ""
