@@ -95,7 +95,7 @@ def assert_trains_alike(
     _mask(uncut, graph, cut)
     train(uncut.train(), its_optimizer, x)
     train(model.train(), optimizer, x)
-    cut_network(uncut, graph, cut)
+    cut_network(uncut, graph, cut, ())
     for (name, ours), expected in zip(model.named_parameters(), uncut.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
 

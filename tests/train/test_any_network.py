@@ -187,7 +187,7 @@ def test_an_exact_duplicate_leaves_without_a_trace(name: str, dim: int) -> None:
     for one, _ in twins.values():
         before = [y.detach() for y in outputs(model.eval(), x)]
         sauron.measure([x])
-        sauron.apply(sauron.graph.cut_of([one]), None)
+        sauron.apply(sauron.graph.cut_of([one]), ())
         for ours, expected in zip(outputs(model, x), before, strict=True):
             torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
