@@ -154,12 +154,7 @@ def _write(
             delta = _delta_prune(run, epoch, layer, numbers)
             maps = LayerMaps(epoch, layer, on.maps, on.distances, numbers, delta, on.pooling)
             revision.writer.write_maps(maps)
-    rows = {
-        layer: {name: getattr(value, name) or None if name in ("dip_method", "dip_reason") else getattr(value, name)
-                for name in _MEASURES}
-        for layer, value in measured.items()
-    }  # fmt: skip
-    return _replaced(table, epoch, rows)
+    return _replaced(table, epoch, {layer: value.cells() for layer, value in measured.items()})
 
 
 def _replaced(table: pd.DataFrame, epoch: int, rows: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

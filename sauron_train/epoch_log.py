@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -34,20 +35,8 @@ def layer_rows(
     removed = {record.layer: len(record.removed) for record in prunings}
     rows = []
     for layer, filters in graph.widths().items():
-        found = measured[layer]
-        row = LayerRow(
-            epoch,
-            layer,
-            filters,
-            delta_opt=found.delta_opt,
-            dip=found.dip,
-            dip_p=found.dip_p,
-            dip_n=found.dip_n,
-            dip_method=found.dip_method or None,
-            dip_reason=found.dip_reason or None,
-            neighbours=found.neighbours,
-            removed=removed.get(layer, 0),
-        )
+        cells: dict[str, Any] = measured[layer].cells()
+        row = LayerRow(epoch, layer, filters, **cells, removed=removed.get(layer, 0))
         rows.append(_with_decision(row, decided[layer]) if layer in decided else row)
     return rows
 

@@ -45,6 +45,18 @@ class Clusterability:
     nearest_distance: Array
     histogram: Array
 
+    def cells(self) -> dict[str, float | int | str | None]:
+        """The columns of `layers.csv`; what is not there is None."""
+        return {
+            "delta_opt": self.delta_opt,
+            "dip": self.dip,
+            "dip_p": self.dip_p,
+            "dip_n": self.dip_n,
+            "dip_method": self.dip_method or None,
+            "dip_reason": self.dip_reason or None,
+            "neighbours": self.neighbours,
+        }
+
 
 def clusterability(
     distances: Sequence[Array] | Array, sample: Sample = "pairs", radius: float = RADIUS

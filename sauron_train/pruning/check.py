@@ -37,21 +37,33 @@ def checked(model: nn.Module, graph: ChannelGraph, example: Tensor | tuple[Any, 
     """
     arguments = plain(example if isinstance(example, tuple) else (example,))
     try:
-        copy.deepcopy(model)
-    except Exception:  # somebody's own attributes, such as open files or tensors with a history
+        holds = _holds(model, graph, graph.groups(), arguments)
+    except _NoCopyError:
         return graph
-    while graph.layers and not _holds(model, graph, graph.groups(), arguments):
+    while graph.layers and not holds:
         groups = graph.groups()
         wrong = [group for group in groups if not _holds(model, graph, [group], arguments)] or groups
         graph = graph.left_whole({layer: _WHY for group in wrong for layer in group})
+        holds = _holds(model, graph, graph.groups(), arguments)
     return graph
+
+
+class _NoCopyError(Exception):
+    """A network that cannot be copied."""
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # somebody's own attributes, such as open files or tensors with a history
+        raise _NoCopyError from error
 
 
 def _holds(model: nn.Module, graph: ChannelGraph, groups: Sequence[Group], arguments: tuple[Any, ...]) -> bool:
     cut = _trial(graph, groups)
     if not cut:
         return True
-    masked, smaller = copy.deepcopy(model), copy.deepcopy(model)
+    masked, smaller = _copied(model), _copied(model)
     _mask(masked, graph, cut)
     try:
         cut_network(smaller, graph, cut)

@@ -274,3 +274,9 @@ def test_thresholds_stay_with_their_layers_when_a_tie_is_gone() -> None:
     sauron.cut({groups[0][0]: [first]})
     assert set(sauron.states) == {group[0] for group in sauron.graph.groups()}
     assert sauron.states[groups[0][0]].step == 1
+
+
+def test_a_network_that_cannot_be_copied_is_not_tried_but_pruned() -> None:
+    model, x = nn.Sequential(conv(1, 8), nn.ReLU(), conv(8, 2)), torch.randn(2, 1, 16, 16)
+    model[0].log = (line for line in ())  # as an open file would be
+    assert set(Sauron(model, x).layers) == {"0"}

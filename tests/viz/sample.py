@@ -10,6 +10,7 @@ import os
 import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -140,17 +141,8 @@ class SampleRun:
                 self._store(layer, index, delta[np.isin(before, self.alive[layer.name])])
             found, lie = self._lie(layer, index)
             lies[layer.name] = lie
-            rows.append(
-                replace(
-                    row,
-                    dip=found.dip,
-                    dip_p=found.dip_p,
-                    dip_n=found.dip_n,
-                    dip_method=found.dip_method or None,
-                    dip_reason=found.dip_reason or None,
-                    neighbours=found.neighbours,
-                )
-            )
+            cells: dict[str, Any] = found.cells() | {"delta_opt": row.delta_opt}
+            rows.append(replace(row, **cells))
             prunings += [pruning] if pruning else []
         self.writer.write_distances(epoch, lies)
         if stored:
