@@ -15,11 +15,12 @@ from sauron_train.analysis.clusterability import clusterability
 from sauron_train.analysis.dip import Sample
 from sauron_train.analysis.tables import neighbours
 from sauron_train.checkpoint import load_model
-from sauron_train.config import Config
+from sauron_train.config import Config, parse
 from sauron_train.data.load import load_volumes
 from sauron_train.data.views import probe as choose_probe
 from sauron_train.epoch_log import layer_distances
 from sauron_train.errors import ConfigError, RunError
+from sauron_train.keys import overlaid
 from sauron_train.models.unet import UNet
 from sauron_train.predict import dataset_of, validation_cases
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe
@@ -103,8 +104,8 @@ def analyze(run: Run, questions: Questions, on_progress: OnProgress) -> tuple[in
 
 def _with_questions(config: Config, questions: Questions) -> Config:
     changes: dict[str, Any] = {"images": questions.images, "dip": questions.dip, "radius": questions.radius}
-    probe = config.probe.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    return config.model_copy(update={"probe": probe})
+    asked = {key: value for key, value in changes.items() if value is not None}
+    return parse(overlaid(config.model_dump(by_alias=True, mode="json"), {"probe": asked}))
 
 
 def _chosen(run: Run, epochs: Collection[int] | None) -> dict[int, Path]:

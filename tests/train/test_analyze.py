@@ -125,6 +125,7 @@ def test_what_fails_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -
         (["--epochs", "2"], "keeps no weights of epoch 2, only of 1, 3, 4"),
         (["--epochs", "one"], "must be numbers and ranges"),
         (["--images", "1", "--data", "nowhere"], "nowhere"),
+        (["--radius", "0"], "probe.radius: input should be greater than 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_changes_nothing(run: Run, words: list[str], sentence: str) -> None:
