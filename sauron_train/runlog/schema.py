@@ -167,7 +167,8 @@ class RemovedFilter:
     """A filter that went, and the survivor that says most nearly the same.
 
     `distance` is the RMS distance of the two maps on the probe images before the cut, in units of the maps' range.
-    `reference` is the filter π that it was too near to; None where a partner layer of a residual sum holds it.
+    `reference` is the filter π that it was too near to, by `delta_prune`; None where a partner layer of a residual sum
+    holds it.
     """
 
     filter: int
