@@ -10,27 +10,35 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def scale_maps(maps: Array) -> Array:
-    """Scale each map (C, *spatial) to [0, 1] over all its voxels; a constant map becomes zeros."""
-    flat = maps.reshape(len(maps), -1).astype(np.float64)
-    low, high = flat.min(axis=1, keepdims=True), flat.max(axis=1, keepdims=True)
-    extent = high - low
-    scaled: Array = (flat - low) / np.where(extent == 0, 1, extent)
-    return scaled.reshape(maps.shape)
-
-
 def pool_maps(maps: Array, window: int) -> Array:
-    """Average-pool the spatial axes of (C, *spatial) with stride = window; what does not fill a window is left out.
+    """Average-pool the spatial axes of (C, *spatial) with stride = window, in float64; the rest is left out.
 
     The window is clamped on an axis that is shorter.
     """
     for axis in range(1, maps.ndim):
         size = min(window, maps.shape[axis])
-        count = maps.shape[axis] // size
-        cropped = np.take(maps, range(count * size), axis=axis)
-        shape = (*maps.shape[:axis], count, size, *maps.shape[axis + 1 :])
-        maps = cropped.reshape(shape).mean(axis=axis + 1)
+        whole = maps.shape[axis] // size * size
+        before = (slice(None),) * axis
+        # Adding every size-th row to the next is several times faster than a mean over an axis of two.
+        total = maps[(*before, slice(0, whole, size))].astype(np.float64)
+        for offset in range(1, size):
+            total += maps[(*before, slice(offset, whole, size))]
+        maps = total / size
     return maps
+
+
+def pool_scaled(maps: Array, window: int) -> Array:
+    """Scale each map (C, *spatial) to [0, 1] over all its voxels and pool it; a constant map becomes zeros.
+
+    Scaling goes through averages unchanged, so it is done on the few voxels that pooling leaves, by the range of all.
+    """
+    axes, column = tuple(range(1, maps.ndim)), (-1,) + (1,) * (maps.ndim - 1)
+    low = maps.min(axis=axes).astype(np.float64).reshape(column)
+    extent = maps.max(axis=axes).reshape(column) - low
+    # Not a division by one: what is left of a constant map is then rounding, and it counts as no signal at all.
+    factor = np.divide(1.0, extent, out=np.zeros_like(extent), where=extent != 0)
+    pooled: Array = (pool_maps(maps, window) - low) * factor
+    return pooled
 
 
 def distance_matrix(maps: Array, window: int = 2) -> Array:
@@ -45,7 +53,7 @@ def distance_matrix(maps: Array, window: int = 2) -> Array:
     Returns:
         (C, C), symmetric, zero diagonal, values in [0, 1].
     """
-    points = pool_maps(scale_maps(maps), window).reshape(len(maps), -1)
+    points = pool_scaled(maps, window).reshape(len(maps), -1)
     # Distances do not change with the origin, and rounding is smallest around the mean.
     points = points - points.mean(axis=0)
     gram = points @ points.T

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sauron_train.analysis.distances import distance_matrix, nearest_among, pool_maps, scale_maps
+from sauron_train.analysis.distances import distance_matrix, nearest_among, pool_maps, pool_scaled
 from sauron_train.config import NetworkConfig
 from sauron_train.losses import deep_supervision_loss
 from sauron_train.models.unet import UNet, UNetSpec
@@ -137,12 +137,33 @@ def test_pooling_is_average_pooling(shape: tuple[int, ...], window: int) -> None
     np.testing.assert_allclose(pool_maps(maps[0].numpy(), window), pool(maps, window)[0], atol=1e-6)
 
 
+def scaled_then_pooled(maps: Any, window: int) -> Any:
+    """As the definition has it, one map after the other."""
+    constant = maps.max(axis=tuple(range(1, maps.ndim))) == maps.min(axis=tuple(range(1, maps.ndim)))
+    scaled = [m * 0 if flat else (m - m.min()) / (m.max() - m.min()) for m, flat in zip(maps, constant, strict=True)]
+    return pool(torch.tensor(np.stack(scaled), dtype=torch.float64)[None], window)[0].numpy()
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@pytest.mark.parametrize("shape", [(6, 9, 10), (5, 4, 6, 7), (4, 1, 9)])
+def test_scaling_the_pooled_maps_is_pooling_the_scaled_ones(shape: tuple[int, ...], dtype: Any, window: int) -> None:
+    maps = (1000 * np.random.default_rng(0).normal(size=shape)).astype(dtype)
+    maps[3] = 1000 / 3
+    before = maps.copy()
+    result = pool_scaled(maps, window)
+    assert result.dtype == np.float64
+    np.testing.assert_allclose(result, scaled_then_pooled(maps.astype(np.float64), window), rtol=0, atol=1e-12)
+    assert not result[3].any()
+    np.testing.assert_array_equal(maps, before)
+
+
 @pytest.mark.parametrize("shape", [(6, 9, 10), (5, 4, 6, 7)])
 def test_distance_matrix_agrees_with_a_loop_and_with_delta_opt(shape: tuple[int, ...]) -> None:
     maps = np.random.default_rng(0).normal(size=shape)
     maps[2] = 3 * maps[1] + 1
     maps[3] = 5.0
-    points = pool_maps(scale_maps(maps), 2).reshape(len(maps), -1)
+    points = scaled_then_pooled(maps, 2).reshape(len(maps), -1)
     naive = [[np.sqrt(np.mean((a - b) ** 2)) for b in points] for a in points]
     matrix = distance_matrix(maps)
     np.testing.assert_allclose(matrix, naive, atol=1e-7)
@@ -154,7 +175,7 @@ def test_near_duplicates_are_told_apart() -> None:
     generator = np.random.default_rng(0)
     base = generator.random((32, 32))
     maps = np.stack([base, base + 1e-5 * generator.normal(size=base.shape), generator.random((32, 32))])
-    points = pool_maps(scale_maps(maps), 2).reshape(3, -1)
+    points = scaled_then_pooled(maps, 2).reshape(3, -1)
     expected = np.sqrt(np.mean((points[0] - points[1]) ** 2))
     assert distance_matrix(maps)[0, 1] == pytest.approx(expected, rel=1e-4)
 
