@@ -189,7 +189,9 @@ class Run:
         return values
 
     def _committed(self, table: pd.DataFrame) -> pd.DataFrame:
-        return table[table["epoch"] <= self.last_epoch].reset_index(drop=True)
+        table = table[table["epoch"] <= self.last_epoch]
+        # An epoch that a stop cut short may have left lines; the training that went on from there wrote them anew.
+        return table.drop_duplicates(["epoch", "layer"], keep="last").reset_index(drop=True)
 
 
 @dataclass(frozen=True)

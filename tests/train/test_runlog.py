@@ -9,8 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from sauron_train.analysis.tables import table4
 from sauron_train.config import parse
 from sauron_train.errors import RunError
 from sauron_train.runlog import (
@@ -28,6 +30,8 @@ from sauron_train.runlog import (
     files,
     find_runs,
 )
+from sauron_train.runlog.schema import layer_columns
+from sauron_train.runlog.writer import csv_lines
 
 CONFIG = parse({"epochs": 3, "data": {"patch": [16, 16]}, "network": {"dim": 2, "levels": 2, "init_filters": 4}})
 INFO = RunInfo(
@@ -89,6 +93,38 @@ def commit(writer: RunWriter, epoch: int) -> None:
         LayerRow(epoch, "dec_trans_1", 4),
     ]
     writer.commit_epoch(row(epoch), layers, [replace(PRUNING, epoch=epoch)])
+
+
+def commit_layers(writer: RunWriter, epoch: int, scale: float = 1.0, committed: bool = True) -> None:
+    """An epoch in which δ_opt falls and neighbours grow; not committed = stopped before its line in `epochs.csv`."""
+    layers = [
+        LayerRow(epoch, name, 4, delta_opt=scale / epoch, dip=0.1 * scale, neighbours=scale * epoch)
+        for name in ("enc_conv_1", "dec_trans_1")
+    ]
+    if committed:
+        writer.commit_epoch(row(epoch), layers, [])
+    else:
+        files.append(writer.path / files.LAYERS, csv_lines(layer_columns(), (r.cells() for r in layers), header=False))
+
+
+def test_changes_of_a_run_that_was_stopped_and_went_on_are_those_of_a_run_that_was_not(tmp_path: Path) -> None:
+    whole, stopped = (RunWriter.create(tmp_path / name, CONFIG, INFO) for name in ("whole", "stopped"))
+    for epoch in range(1, 10):
+        commit_layers(whole, epoch)
+    for epoch in range(1, 6):
+        commit_layers(stopped, epoch)
+    commit_layers(stopped, 6, scale=77.0, committed=False)
+    assert Run(stopped.path).layers()["epoch"].max() == 5
+    # Thirds of the epochs that are there: one epoch of the five.
+    assert table4(Run(stopped.path))["neighbours"].tolist() == pytest.approx([400.0, 400.0])
+    stopped.finish("stopped")
+    again = RunWriter(stopped.path, Run(stopped.path).info)
+    for epoch in range(6, 10):
+        commit_layers(again, epoch)
+    pd.testing.assert_frame_equal(table4(Run(stopped.path)), table4(Run(whole.path)))
+    assert table4(Run(whole.path))["neighbours"].tolist() == pytest.approx([300.0, 300.0])
+    assert table4(Run(whole.path))["dip"].tolist() == [0.0, 0.0]
+    assert len(Run(stopped.path).layers()) == 18
 
 
 def test_what_is_written_is_read_back(writer: RunWriter) -> None:
