@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from training import finished, train
 
-from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 
 SMALLER = {
@@ -78,39 +75,23 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, with one thread each")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="changes of all runs")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
     trials = [Trial(*parts) for parts in itertools.product(SMALLER, COMBINATIONS, SEEDS)]
     # All combinations of the first seed before the next, so that a study that is stopped early still compares.
     trials.sort(key=lambda trial: (trial.combination == "unpruned", trial.seed))
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for trial, _ in zip(
-            trials, pool.map(lambda t: train(t, arguments.data, arguments.out, arguments.changes), trials), strict=True
+            trials,
+            pool.map(lambda t: train_one(t, arguments.data, arguments.out, arguments.changes), trials),
+            strict=True,
         ):
             print(f"have {trial}", file=sys.stderr, flush=True)
     print(table([trial for trial in trials if finished(trial.folder(arguments.out))], arguments.out))
 
 
-def train(trial: Trial, data: Path, out: Path, changes: Iterable[str]) -> None:
-    folder = trial.folder(out)
-    if finished(folder):
-        return
-    shutil.rmtree(folder, ignore_errors=True)
+def train_one(trial: Trial, data: Path, out: Path, changes: Iterable[str]) -> None:
     dataset, smaller = SMALLER[trial.recipe]
-    settings = [*smaller, *COMBINATIONS[trial.combination], f"seed={trial.seed}"]
-    settings += ["data.workers=0", "maps.every=100", *changes]
-    words = ["run", "--recipe", trial.recipe, "--data", str(data / dataset), "--out", str(folder)]
-    words += [word for setting in settings for word in ("--set", setting)]
-    program = [sys.executable, "-c", "from sauron_train.cli import main; main()", *words]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with folder.with_suffix(".log").open("w") as log:
-        subprocess.run(program, check=True, env=one_thread, stdout=log, stderr=subprocess.STDOUT)
-
-
-def finished(folder: Path) -> bool:
-    try:
-        return Run(folder).info.status == "finished"
-    except SauronError:
-        return False
+    settings = [*smaller, *COMBINATIONS[trial.combination], f"seed={trial.seed}", "maps.every=100", *changes]
+    train(trial.recipe, data / dataset, trial.folder(out), settings)
 
 
 def table(trials: Iterable[Trial], out: Path) -> str:
