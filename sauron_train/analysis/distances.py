@@ -53,9 +53,19 @@ def distance_matrix(maps: Array, window: int = 2) -> Array:
     Returns:
         (C, C), symmetric, zero diagonal, values in [0, 1].
     """
-    points = pool_scaled(maps, window).reshape(len(maps), -1)
+    return rms_between(pool_scaled(maps, window).reshape(len(maps), -1))
+
+
+def rms_between(points: Array) -> Array:
+    """RMS distance between every two rows (C, voxels), by the Gram matrix; NaN for a row that is not all numbers.
+
+    Returns:
+        (C, C), symmetric, zero diagonal.
+    """
+    numbers = np.atleast_1d(np.isfinite(points).all(axis=1))
     # Distances do not change with the origin, and rounding is smallest around the mean.
-    points = points - points.mean(axis=0)
+    centre = points[numbers].mean(axis=0) if numbers.any() else 0.0
+    points = np.where(numbers[:, None], points - centre, np.nan)
     gram = points @ points.T
     norms = np.diag(gram)
     squares: Array = np.maximum(norms[:, None] + norms[None, :] - 2 * gram, 0) / points.shape[1]
