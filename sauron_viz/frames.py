@@ -2,85 +2,209 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
+from sauron_train.analysis.clusters import Clusters
 from sauron_train.runlog.schema import Array
 
 Bytes = npt.NDArray[np.uint8]
 
+UNKNOWN = -1
+"""In place of the epoch at which a filter went, for one that was gone before the run began."""
+
 
 @dataclass(frozen=True)
-class Frame:
-    """The maps of one layer, epoch, image and slice, and what is known of each map.
+class MapStats:
+    """What is known of each of C maps; one (C,) array each, in the order in which a canvas reads them.
 
-    `pixels` (C, H, W) uint8, each map scaled over its own range; `filters` (C,) original numbers; `low` and `high` (C,)
-    ends of that range, in the unit of the map; `to_reference`, `nearest_distance` (C,) RMS distances in units of the
-    maps' range; `nearest` (C,) original numbers, -1 where a map is alone; `delta_prune` (C,), NaN where not measured.
+    Attributes:
+        filters: original numbers.
+        low: the smallest value of the map, in the map's own unit; NaN where it is not all numbers, or was never stored.
+        high: the largest.
+        variance: over its voxels.
+        to_reference: RMS distance to the reference, the first map that is left, in units of the maps' range.
+        nearest: original number of the nearest other map; of a removed one the survivor nearest to it when it went; -1
+            where there is none.
+        nearest_distance: RMS distance to that.
+        delta_prune: as measured in that epoch, or when it went; NaN where it was not.
+        gone: epoch at which it was removed, 0 for one that is left, `UNKNOWN` before the run began.
+        threshold: τ at which it went; NaN for one that is left.
+        seen: epoch that its picture is of; 0 where there is none.
     """
 
-    pixels: Bytes
     filters: Array
     low: Array
     high: Array
+    variance: Array
     to_reference: Array
     nearest: Array
     nearest_distance: Array
     delta_prune: Array
+    gone: Array
+    threshold: Array
+    seen: Array
+
+    def rows(self) -> Array:
+        """(11, C) float32."""
+        return np.stack([np.asarray(getattr(self, field.name), dtype=np.float32) for field in fields(self)])
+
+    @classmethod
+    def of(cls, rows: Array) -> MapStats:
+        """The inverse of `rows`."""
+        numbers = {"filters", "nearest", "gone", "seen"}
+        columns = {f.name: row for f, row in zip(fields(cls), rows, strict=True)}
+        return cls(**{n: column.astype(np.int64) if n in numbers else column for n, column in columns.items()})
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Maps of one layer, epoch, image and slice: `pixels` (C, H, W) uint8, each scaled over its own range."""
+
+    pixels: Bytes
+    stats: MapStats
 
     @property
     def nbytes(self) -> int:
         """Size in memory."""
-        return int(self.pixels.nbytes + 28 * len(self.filters))
+        return int(self.pixels.nbytes + 4 * len(fields(MapStats)) * len(self.pixels))
 
-    def stats(self) -> bytes:
-        """The seven numbers per map as float32, one after another, in the order the canvas reads them."""
-        columns = (
-            self.filters, self.low, self.high, self.to_reference, self.nearest, self.nearest_distance, self.delta_prune,
-        )  # fmt: skip
-        return np.stack([np.asarray(column, dtype=np.float32) for column in columns]).tobytes()
+
+@dataclass(frozen=True)
+class Removed:
+    """A filter that went: when, at which τ, and how near to which survivor; `epoch` as in `MapStats.gone`."""
+
+    filter: int
+    epoch: int = UNKNOWN
+    threshold: float = np.nan
+    nearest: int = -1
+    distance: float = np.nan
+    delta_prune: float = np.nan
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the grid draws: every filter that the layer began with, those that went with their last picture.
+
+    Attributes:
+        pictures: by filter number, those that are left and those that went mixed.
+        orders: name of an order to (C,) rows, as they stand in it; what went stands beside its nearest survivor where
+            an order has no value of its own for it.
+        cluster: (C,) number of the cluster of each map, -1 for what went.
+        left: rows of the filters that are left.
+    """
+
+    pictures: Pictures
+    orders: Mapping[str, Array]
+    cluster: Array
+    left: Array
+
+    @property
+    def pixels(self) -> Bytes:
+        """(C, H, W) uint8."""
+        return self.pictures.pixels
+
+    @property
+    def stats(self) -> MapStats:
+        """What is known of each map."""
+        return self.pictures.stats
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return self.pictures.nbytes + 8 * (len(self.orders) + 1) * len(self.cluster)
 
     @property
     def whole_range(self) -> tuple[float, float]:
-        """The lowest and the highest value of all maps."""
-        return float(self.low.min()), float(self.high.max())
+        """The lowest and the highest value of the maps that are left."""
+        low, high = self.stats.low[self.left], self.stats.high[self.left]
+        known = np.isfinite(low)
+        return (float(low[known].min()), float(high[known].max())) if known.any() else (0.0, 0.0)
+
+    def packed(self) -> bytes:
+        """The numbers of each map as float32 for the canvas: `MapStats` in its order, cluster, then the orders."""
+        orders = [np.asarray(order, dtype=np.float32) for order in self.orders.values()]
+        return (
+            np.concatenate([self.stats.rows(), self.cluster[None].astype(np.float32), *(o[None] for o in orders)])
+            .astype(np.float32)
+            .tobytes()
+        )
+
+    def values(self, row: int) -> Array:
+        """One map (H, W) in its own unit, as exactly as its picture holds it."""
+        low, high = self.stats.low[row], self.stats.high[row]
+        return np.asarray(low + self.pixels[row] / np.float32(255) * (high - low))
 
     def on_common_scale(self, row: int) -> Bytes:
-        """One map as bytes over the range of all maps."""
+        """One map as bytes over the range of all maps that are left."""
         low, high = self.whole_range
-        values = self.low[row] + self.pixels[row] / np.float32(255) * (self.high[row] - self.low[row])
         ends = np.array([low], np.float32), np.array([high], np.float32)
-        return np.asarray(_quantise(values[None], *ends)[0])
+        return np.asarray(_quantise(self.values(row)[None], *ends)[0])
 
     def index(self, number: int) -> int | None:
-        """The row of a filter by its original number, None if it is gone."""
-        found = np.flatnonzero(self.filters == number)
+        """The row of a filter by its original number; None if the layer never had it."""
+        found = np.flatnonzero(self.stats.filters == number)
         return int(found[0]) if len(found) else None
 
+    def is_left(self, row: int) -> bool:
+        """Whether the filter is still there."""
+        return bool(self.stats.gone[row] == 0)
 
-def make_frame(
-    maps: Array, filters: Array, distances: Array, delta_prune: Array, axis: int = 0, position: int | None = None
-) -> Frame:
+
+def make_pictures(
+    maps: Array,
+    filters: Array,
+    distances: Array,
+    delta_prune: Array,
+    epoch: int,
+    axis: int = 0,
+    position: int | None = None,
+) -> Pictures:
     """Scale maps (C, *spatial) to bytes; a 3D map is cut at `position` of spatial `axis`.
 
-    The range of a 3D map is that of the whole volume, so that its slices can be compared.
+    The range of a 3D map is that of the whole volume, so that its slices can be compared. A map that is not all numbers
+    is blank.
     """
     flat = maps.reshape(len(maps), -1)
-    low, high = flat.min(axis=1).astype(np.float32), flat.max(axis=1).astype(np.float32)
-    shown = take_slice(maps, axis, position)
+    numbers = np.isfinite(flat).all(axis=1)
+    low = np.where(numbers, flat.min(axis=1), np.nan).astype(np.float32)
+    high = np.where(numbers, flat.max(axis=1), np.nan).astype(np.float32)
+    variance = np.where(numbers, flat.astype(np.float32).var(axis=1), np.nan)
     nearest, distance = _nearest(distances)
-    return Frame(
-        pixels=_quantise(shown, low, high),
-        filters=filters,
+    count = len(maps)
+    stats = MapStats(
+        filters=filters.astype(np.int64),
         low=low,
         high=high,
+        variance=variance,
         to_reference=distances[0].astype(np.float32),
         nearest=np.where(nearest >= 0, filters[nearest], -1),
         nearest_distance=distance,
         delta_prune=delta_prune,
+        gone=np.zeros(count, dtype=np.int64),
+        threshold=np.full(count, np.nan, dtype=np.float32),
+        seen=np.full(count, epoch),
     )
+    return Pictures(_quantise(take_slice(maps, axis, position), low, high), stats)
+
+
+def make_frame(now: Pictures, removed: Sequence[tuple[Removed, Pictures | None]], together: Clusters) -> Frame:
+    """Put what is left and what went into one frame.
+
+    Args:
+        now: the maps that are left.
+        removed: each filter that went, with earlier pictures in which it is still there.
+        together: clusters of the maps that are left, by their place in `now`.
+    """
+    pictures = _with_removed(now, removed)
+    stats = pictures.stats
+    left = np.flatnonzero(stats.gone == 0)
+    cluster = np.full(len(stats.filters), -1)
+    cluster[left] = together.labels
+    return Frame(pictures, _orders(stats, left, together), cluster, left)
 
 
 def take_slice(volume: Array, axis: int, position: int | None) -> Array:
@@ -102,11 +226,78 @@ def slice_position(share: float, size: int) -> int:
     return min(size - 1, max(0, int(share * size)))
 
 
+def _with_removed(now: Pictures, removed: Sequence[tuple[Removed, Pictures | None]]) -> Pictures:
+    if not removed:
+        return now
+    blank = np.zeros(now.pixels.shape[1:], dtype=np.uint8)
+    pixels, rows = [], []
+    for record, earlier in removed:
+        stats, picture = _last_seen(record, earlier, blank)
+        pixels.append(picture)
+        rows.append(stats)
+    every = np.concatenate([now.stats.rows(), np.stack(rows, axis=1)], axis=1)
+    by_number = np.argsort(every[0], kind="stable")
+    return Pictures(np.concatenate([now.pixels, np.stack(pixels)])[by_number], MapStats.of(every[:, by_number]))
+
+
+def _last_seen(record: Removed, earlier: Pictures | None, blank: Bytes) -> tuple[Array, Bytes]:
+    names = [field.name for field in fields(MapStats)]
+    row, picture = np.full(len(names), np.nan, dtype=np.float32), blank
+    seen = 0
+    if earlier is not None and earlier.pixels.shape[1:] == blank.shape:
+        place = int(np.flatnonzero(earlier.stats.filters == record.filter)[0])
+        row, picture = earlier.stats.rows()[:, place].copy(), earlier.pixels[place]
+        seen = int(earlier.stats.seen[place])
+    said = {
+        "filters": record.filter,
+        "nearest": record.nearest,
+        "nearest_distance": record.distance,
+        "delta_prune": record.delta_prune,
+        "gone": record.epoch,
+        "threshold": record.threshold,
+        "seen": seen,
+    }
+    for name, value in said.items():
+        row[names.index(name)] = value
+    return row, picture
+
+
+def _orders(stats: MapStats, left: Array, together: Clusters) -> dict[str, Array]:
+    rows = np.arange(len(stats.filters))
+    rank = np.full(len(rows), np.inf)
+    rank[left[together.order]] = np.arange(len(left))
+    return {
+        "number": rows,
+        "reference": _sorted(stats.to_reference),
+        "variance": _sorted(-stats.variance),
+        "clusters": _sorted(_beside_survivors(stats, rank)),
+    }
+
+
+def _sorted(keys: Array) -> Array:
+    # Rows stand by filter number, so what is equal, or has no value, keeps that order at its place or at the end.
+    return np.argsort(np.where(np.isnan(keys), np.inf, keys), kind="stable")
+
+
+def _beside_survivors(stats: MapStats, rank: Array) -> Array:
+    """What went takes the place of its nearest survivor, or of the one that is nearest to that if it went too."""
+    row_of = {int(number): row for row, number in enumerate(stats.filters)}
+    found = rank.copy()
+    for row in np.flatnonzero(np.isinf(rank)):
+        at, steps = int(row), 0
+        while np.isinf(rank[at]) and int(stats.nearest[at]) in row_of and steps < len(rank):
+            at, steps = row_of[int(stats.nearest[at])], steps + 1
+        found[row] = rank[at] + 0.5
+    return found
+
+
 def _quantise(maps: Array, low: Array, high: Array) -> Bytes:
     span = np.where(high > low, high - low, 1).astype(np.float32)
     scaled = maps.astype(np.float32)
     scaled -= low[:, None, None]
     scaled *= (255 / span)[:, None, None]
+    # What is not a number has no place on a scale.
+    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     return np.clip(np.rint(scaled, out=scaled), 0, 255).astype(np.uint8)
 
 
@@ -114,7 +305,8 @@ def _nearest(distances: Array) -> tuple[Array, Array]:
     count = len(distances)
     if count < 2:
         return np.full(count, -1), np.full(count, np.nan, dtype=np.float32)
-    others = distances.astype(np.float32)
+    others = np.where(np.isnan(distances), np.inf, distances).astype(np.float32)
     np.fill_diagonal(others, np.inf)
     nearest = others.argmin(axis=1)
-    return nearest, others[np.arange(count), nearest]
+    found = others[np.arange(count), nearest]
+    return np.where(np.isinf(found), -1, nearest), np.where(np.isinf(found), np.nan, found)

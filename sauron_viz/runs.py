@@ -17,7 +17,8 @@ from sauron_train.config import Config
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, find_runs
 from sauron_train.runlog.schema import Array
-from sauron_viz.frames import Frame, make_frame
+from sauron_viz.frames import Frame
+from sauron_viz.shelf import Shelf
 
 ENVIRONMENT = "SAURON_RUNS"
 CACHE_BYTES = 256 * 2**20
@@ -127,6 +128,7 @@ class RunView:
         self.created = self._created()
         self._tables: dict[str, Any] = {}
         self._signature = self._look()
+        self.shelf = Shelf(self)
 
     @property
     def title(self) -> str:
@@ -188,7 +190,7 @@ class RunView:
         return self.layers.drop(columns="neighbours", errors="ignore").merge(found, on=["epoch", "layer"], how="left")
 
     def _histograms(self, epoch: int) -> tuple[pd.DataFrame, Array]:
-        return self._kept(("histograms", epoch), lambda: histograms(self.run, [epoch]), lambda h: int(h[1].nbytes))
+        return self.kept(("histograms", epoch), lambda: histograms(self.run, [epoch]), lambda h: int(h[1].nbytes))
 
     @property
     def prunings(self) -> list[Pruning]:
@@ -216,36 +218,22 @@ class RunView:
 
     def probe(self) -> Probe:
         """The probe images."""
-        return self._kept(("probe",), self.run.probe, lambda p: int(p.images.nbytes + p.labels.nbytes))
+        return self.kept(("probe",), self.run.probe, lambda p: int(p.images.nbytes + p.labels.nbytes))
 
     def prediction(self, epoch: int) -> Array:
         """Label maps (P, *spatial) of an epoch."""
-        return self._kept(("prediction", epoch), lambda: self.run.prediction(epoch), lambda a: int(a.nbytes))
-
-    def volume(self, epoch: int, layer: str, image: int) -> Array:
-        """Maps (C, *spatial) float16 of one probe image."""
-        read = self.run.maps(epoch, layer)
-        return self._kept(("maps", epoch, layer, image), lambda: read.image(image), lambda a: int(a.nbytes))
+        return self.kept(("prediction", epoch), lambda: self.run.prediction(epoch), lambda a: int(a.nbytes))
 
     def map_shape(self, epoch: int, layer: str) -> tuple[int, ...]:
         """Spatial shape of the stored maps."""
         return self.run.maps(epoch, layer).shape[2:]
 
     def frame(self, epoch: int, layer: str, image: int, axis: int = 0, position: int | None = None) -> Frame:
-        """What the grid draws.
+        """What the grid draws; see `Shelf.frame`."""
+        return self.shelf.frame(epoch, layer, image, axis, position)
 
-        Raises:
-            RunError: no maps of that layer at that epoch.
-        """
-        stored = self.run.maps(epoch, layer)
-
-        def make() -> Frame:
-            volume = self.volume(epoch, layer, image) if len(stored.shape) == 5 else stored.image(image)
-            return make_frame(volume, stored.filters, stored.distances(image), stored.delta_prune, axis, position)
-
-        return self._kept(("frame", epoch, layer, image, axis, position), make, lambda frame: frame.nbytes)
-
-    def _kept(self, key: tuple[Hashable, ...], make: Callable[[], T], size: Callable[[T], int]) -> T:
+    def kept(self, key: tuple[Hashable, ...], make: Callable[[], T], size: Callable[[T], int]) -> T:
+        """What was made of this run before, as long as it is in the cache that all views share."""
         # A run may be trained again under the same name: its arrays are not those of the first.
         return self._cache.get((str(self.run.path), self.created, *key), make, size)
 

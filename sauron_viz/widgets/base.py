@@ -18,9 +18,9 @@ from sauron_train.errors import SauronError
 _FOLDER = files("sauron_viz") / "widgets"
 
 
-def script(name: str) -> str:
-    """A widget's JavaScript with the shared helpers in front of it."""
-    return "\n".join((_FOLDER / part).read_text(encoding="utf-8") for part in ("common.js", name))
+def script(*names: str) -> str:
+    """A widget's JavaScript, the shared helpers in front of it."""
+    return "\n".join((_FOLDER / part).read_text(encoding="utf-8") for part in ("common.js", *names))
 
 
 @functools.cache

@@ -20,6 +20,13 @@ from sauron_viz.words import explain
 
 _SIZES = [["0", "Fit"], ["48", "S"], ["80", "M"], ["144", "L"]]
 _SCALES = [["map", "Each map"], ["layer", "Whole layer"]]
+_ORDERS = [
+    ["number", "Filter number"],
+    ["clusters", "Clusters"],
+    ["reference", "Distance to the reference"],
+    ["variance", "Variance, largest first"],
+]
+_REMOVED = [["shown", "Shown"], ["hidden", "Hidden"]]
 
 
 class FeatureMapsPanel(Panel):
@@ -35,6 +42,8 @@ class FeatureMapsPanel(Panel):
         self.axis = Choice(label="Slice along")
         self.scale = Choice(label="Colour scale", options=_SCALES, value="map")
         self.size = Choice(label="Size of maps", options=_SIZES, value="0")
+        self.order = Select(label="Order", options=_ORDERS, value="number")
+        self.removed = Choice(label="Removed filters", options=_REMOVED, value="shown")
         self.epoch = Slider(label="Epoch")
         self.slice = Slider(label="Slice")
         self.epoch.add_class("sauron-wide")
@@ -48,14 +57,17 @@ class FeatureMapsPanel(Panel):
         self.picked = box(self.pair, self.detail, css="sauron-stack")
         side = box(box(self.input, self.legend, css="sauron-stack"), self.picked, css="sauron-card sauron-side")
         self.main = box(box(self.grid, css="sauron-card sauron-stack"), side, css="sauron-maps")
-        choices = box(self.layer, self.image, self.axis, self.scale, self.size, css="sauron-row")
+        choices = box(
+            self.layer, self.image, self.axis, self.order, self.removed, self.scale, self.size, css="sauron-row"
+        )
         self.controls = box(choices, box(self.epoch, self.slice, css="sauron-row"), css="sauron-toolbar")
         self.empty = text("", "sauron-card")
         self.children = (self.controls, self.empty, self.main)
         # The browser itself moves the grid with the slider. One way only: an epoch that comes late from the kernel
         # would otherwise pull back a slider that is being dragged.
         ipywidgets.jsdlink((self.epoch, "value"), (self.grid, "epoch"))
-        ipywidgets.jsdlink((self.scale, "value"), (self.grid, "scale"))
+        for control, trait in ((self.scale, "scale"), (self.order, "order"), (self.removed, "removed")):
+            ipywidgets.jsdlink((control, "value"), (self.grid, trait))
         self.epoch.observe(guard(lambda change: self._set("epoch", change.new)), "value")
         self.layer.observe(guard(lambda change: self._set("layer", change.new)), "value")
         self.image.observe(guard(lambda change: self._set("image", int(change.new or 0))), "value")
@@ -125,6 +137,7 @@ class FeatureMapsPanel(Panel):
             self.image.options = [[str(i), name] for i, name in enumerate(view.probe().names)]
             self.image.value = str(state.image)
         self._update_slices(view.probe().labels)
+        show(self.removed, view.pruned)
 
     def _update_slices(self, labels: Array) -> None:
         solid = labels.ndim == 4
@@ -224,18 +237,19 @@ class FeatureMapsPanel(Panel):
             return
         frame = self._supply(self.epoch.value)
         row = None if isinstance(frame, str) else frame.index(number)
-        if isinstance(frame, str) or row is None:
+        if isinstance(frame, str) or row is None or not frame.is_left(row):
             self.detail.value = f'<p class="sauron-note">{esc(self._where_it_went(number))}</p>'
             return
         show(self.pair, True)
-        other = int(frame.nearest[row])
+        stats = frame.stats
+        other = int(stats.nearest[row])
         aspect = self.grid.aspect
         self.chosen.put(self._coloured(frame, row), f"Filter {number}", alt=f"Map of filter {number}", aspect=aspect)
         near = frame.index(other)
         picture = None if near is None else self._coloured(frame, near)
         name = f"Nearest: {other}" if near is not None else ""
         self.nearest.put(picture, name, alt=f"Map of filter {other}", aspect=aspect)
-        ends = frame.whole_range if self._common else (float(frame.low[row]), float(frame.high[row]))
+        ends = frame.whole_range if self._common else (float(stats.low[row]), float(stats.high[row]))
         whose = "Colours of the whole layer" if self._common else f"Colours of filter {number}"
         self.detail.value = _colour_bar(whose, *ends) + _numbers(frame, row)
 
@@ -266,13 +280,14 @@ def _colour_bar(whose: str, low: float, high: float) -> str:
 
 
 def _numbers(frame: Frame, row: int) -> str:
-    items = [("Values", f"{frame.low[row]:.3g} to {frame.high[row]:.3g}")]
-    if row:
-        items.append(("δ to the reference", f"{frame.to_reference[row]:.3f}"))
-    if np.isfinite(frame.nearest_distance[row]):
-        items.append(("δ to the nearest", f"{frame.nearest_distance[row]:.3f}"))
-    if np.isfinite(frame.delta_prune[row]):
-        items.append(("δ_prune", f"{frame.delta_prune[row]:.3f}"))
+    stats = frame.stats
+    items = [("Values", f"{stats.low[row]:.3g} to {stats.high[row]:.3g}")]
+    if row != frame.left[0]:
+        items.append(("δ to the reference", f"{stats.to_reference[row]:.3f}"))
+    if np.isfinite(stats.nearest_distance[row]):
+        items.append(("δ to the nearest", f"{stats.nearest_distance[row]:.3f}"))
+    if np.isfinite(stats.delta_prune[row]):
+        items.append(("δ_prune", f"{stats.delta_prune[row]:.3f}"))
     cells = "".join(
         f'<tr title="{esc(explain(name))}"><td>{esc(name)}</td><td class="num">{esc(value)}</td></tr>'
         for name, value in items

@@ -5,83 +5,7 @@ const WIDE_LAYER = 150;
 const CAPTION = 15;
 const LARGEST_CELL = 208;
 const SMALLEST_CELL = 22;
-const CACHE_BYTES = 96e6;
 const ASK_AGAIN = 4000;
-const STATS = ["filter", "low", "high", "toReference", "nearest", "nearestDistance", "deltaPrune"];
-
-class FrameCache {
-  constructor() {
-    this.frames = new Map();
-    this.bytes = 0;
-  }
-  get(key) {
-    const frame = this.frames.get(key);
-    if (frame) {
-      this.frames.delete(key);
-      this.frames.set(key, frame);
-    }
-    return frame;
-  }
-  has(key) {
-    return this.frames.has(key);
-  }
-  put(key, frame) {
-    this.drop(key);
-    this.frames.set(key, frame);
-    this.bytes += frame.size;
-    while (this.bytes > CACHE_BYTES && this.frames.size > 1) this.drop(this.frames.keys().next().value);
-  }
-  drop(key) {
-    this.bytes -= this.frames.get(key)?.size ?? 0;
-    this.frames.delete(key);
-  }
-}
-
-function readFrame(content, buffers) {
-  const { n, h, w } = content;
-  const pixels = bytes(buffers[0]);
-  const stats = new Float32Array(bytes(buffers[1]).slice().buffer);
-  const column = Object.fromEntries(STATS.map((name, i) => [name, stats.subarray(i * n, (i + 1) * n)]));
-  return { n, h, w, pixels, ...column, size: pixels.length + 28 * n, atlas: null };
-}
-
-// Per map, which of the 256 colours each stored byte gets when all maps share one scale.
-function commonScale(frame) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (let m = 0; m < frame.n; m++) {
-    low = Math.min(low, frame.low[m]);
-    high = Math.max(high, frame.high[m]);
-  }
-  const span = high - low || 1;
-  return (m, q) => Math.round((255 * (frame.low[m] + (q / 255) * (frame.high[m] - frame.low[m]) - low)) / span);
-}
-
-// One offscreen picture with every map at its own resolution.
-function paintAtlas(frame, table, scale) {
-  if (frame.atlas?.scale === scale && frame.atlas.table === table) return frame.atlas;
-  const { n, h, w } = frame;
-  const across = Math.max(1, Math.min(n, Math.floor(4096 / w)));
-  const canvas = new OffscreenCanvas(across * w, Math.ceil(n / across) * h);
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(canvas.width, canvas.height);
-  const words = new Uint32Array(image.data.buffer);
-  const shared = scale === "layer" ? commonScale(frame) : null;
-  const own = new Uint32Array(256);
-  for (let m = 0; m < n; m++) {
-    if (shared) for (let q = 0; q < 256; q++) own[q] = table[shared(m, q)];
-    const colours = shared ? own : table;
-    const left = (m % across) * w;
-    const top = Math.floor(m / across) * h;
-    for (let y = 0, from = m * h * w; y < h; y++) {
-      let to = (top + y) * canvas.width + left;
-      for (let x = 0; x < w; x++) words[to++] = colours[frame.pixels[from++]];
-    }
-  }
-  context.putImageData(image, 0, 0);
-  frame.atlas = { canvas, across, scale, table };
-  return frame.atlas;
-}
 
 // Cell size in CSS pixels: as large as lets all maps be seen at once, or the size that was chosen.
 function layOut(n, ratio, width, height, chosen) {
@@ -98,17 +22,6 @@ function layOut(n, ratio, width, height, chosen) {
     if (plan.height <= height && plan.columns * (cell + gap) - gap <= width) return plan;
   }
   return fits(SMALLEST_CELL);
-}
-
-function describe(frame, m) {
-  const parts = [
-    `Filter ${frame.filter[m]}${m === 0 ? " (the reference)" : ""}`,
-    `values ${number(frame.low[m])} to ${number(frame.high[m])}`,
-  ];
-  if (m > 0) parts.push(`δ to the reference ${number(frame.toReference[m])}`);
-  if (frame.nearest[m] >= 0) parts.push(`nearest filter ${frame.nearest[m]} at ${number(frame.nearestDistance[m])}`);
-  if (Number.isFinite(frame.deltaPrune[m])) parts.push(`δ_prune ${number(frame.deltaPrune[m])}`);
-  return parts;
 }
 
 class Grid {
@@ -139,7 +52,7 @@ class Grid {
         this.dismiss();
         this.show();
       }),
-      listen(model, ["filter", "scale", "size", "label"], () => this.draw()),
+      listen(model, ["filter", "scale", "size", "label", "order", "removed", "marked", "going", "tau"], () => this.draw()),
       listen(model, ["msg:custom"], (content, buffers) => this.receive(content, buffers)),
       onTheme(() => this.draw()),
     ];
@@ -233,19 +146,21 @@ class Grid {
     const width = this.scroller.clientWidth - 4;
     if (width < 40) return;
     const { frame } = this;
+    this.rows = rowsShown(frame, this.model.get("order"), this.model.get("removed") !== "hidden");
     // The whole layer should be seen at once, below the controls, without scrolling the page.
     const visible = Math.max(360, Math.min(this.model.get("height"), window.innerHeight - 310));
-    this.plan = layOut(frame.n, this.ratio(), width, visible, this.model.get("size"));
+    this.plan = layOut(this.rows.length, this.ratio(), width - 4, visible, this.model.get("size"));
     const total = this.plan.height;
     const height = Math.min(total, visible);
     this.scroller.style.height = `${height}px`;
     this.spacer.style.height = `${total}px`;
     this.paint(this.canvas, width, height, this.scroller.scrollTop);
     const words = `${this.model.get("label")}, epoch ${this.model.get("epoch")}`;
-    this.title.textContent = `${words} – ${frame.n} ${frame.n === 1 ? "map" : "maps"}`;
-    this.canvas.setAttribute("aria-label", `${words}, ${frame.n} maps; arrow keys choose a map`);
+    const count = frame.left < frame.n ? `${frame.left} of ${frame.n} maps` : `${frame.n} ${frame.n === 1 ? "map" : "maps"}`;
+    this.title.textContent = `${words} – ${count}`;
+    this.canvas.setAttribute("aria-label", `${words}, ${count}; arrow keys choose a map`);
     this.say();
-    Object.assign(this.root.dataset, { ready: this.shown, maps: frame.n, columns: this.plan.columns, cell: this.plan.cell });
+    Object.assign(this.root.dataset, { ready: this.shown, maps: frame.left, cells: this.rows.length, columns: this.plan.columns, cell: this.plan.cell });
   }
 
   // Height over width of a map as it is shown: voxels need not be square.
@@ -270,14 +185,83 @@ class Grid {
     context.textAlign = "center";
     context.textBaseline = "middle";
     const first = Math.floor(top / plan.row) * plan.columns;
-    const last = Math.min(frame.n, Math.ceil((top + height) / plan.row) * plan.columns);
-    for (let m = first; m < last; m++) {
-      const x = Math.round((m % plan.columns) * (plan.cell + plan.gap) * dpr) + Math.round(2 * dpr);
-      const y = Math.round((Math.floor(m / plan.columns) * plan.row - top) * dpr) + Math.round(2 * dpr);
+    const last = Math.min(this.rows.length, Math.ceil((top + height) / plan.row) * plan.columns);
+    const marks = this.marks();
+    for (let place = first; place < last; place++) {
+      const m = this.rows[place];
+      const x = Math.round((place % plan.columns) * (plan.cell + plan.gap) * dpr) + Math.round(2 * dpr);
+      const y = Math.round((Math.floor(place / plan.columns) * plan.row - top) * dpr) + Math.round(2 * dpr);
+      if (marks.clusters) this.band(context, place, x, y, cell, dpr);
       const from = [(m % atlas.across) * frame.w, Math.floor(m / atlas.across) * frame.h];
-      context.drawImage(atlas.canvas, ...from, frame.w, frame.h, x, y, cell, tall);
-      this.mark(context, m, x, y, cell, tall, dpr);
+      const going = marks.going(m);
+      context.globalAlpha = going ? 0.22 : frame.alive[m] ? 1 : 0.35;
+      if (frame.seen[m]) context.drawImage(atlas.canvas, ...from, frame.w, frame.h, x, y, cell, tall);
+      context.globalAlpha = 1;
+      if (!frame.alive[m]) this.cross(context, x, y, cell, tall, dpr, "--sauron-soft", frame.seen[m] === 0);
+      else if (going) this.strike(context, x, y, cell, tall, dpr);
+      this.mark(context, m, place, x, y, cell, tall, dpr, marks.marked.has(frame.filter[m]));
     }
+  }
+
+  // What is drawn over the maps for all of them alike.
+  marks() {
+    const { frame } = this;
+    const going = bytes(this.model.get("going"));
+    const start = this.model.get("tau") * frame.left;
+    const known = this.model.get("tau") >= 0 && going.length >= start + frame.left && this.model.get("goingOf") === this.shown;
+    const place = new Map();
+    frame.alive.forEach((alive, m) => alive && place.set(m, place.size));
+    return {
+      clusters: this.model.get("order") === "clusters",
+      going: (m) => known && frame.alive[m] && going[start + place.get(m)] === 1,
+      marked: new Set(this.model.get("marked")),
+    };
+  }
+
+  // A band behind maps of one cluster, in two shades by turns; maps that stand alone have none.
+  band(context, place, x, y, cell, dpr) {
+    const { frame, plan, rows } = this;
+    const own = this.cluster(place);
+    const before = place % plan.columns > 0 && this.cluster(place - 1) === own;
+    const after = (place + 1) % plan.columns > 0 && place + 1 < rows.length && this.cluster(place + 1) === own;
+    const joined = this.cluster(place - 1) === own || this.cluster(place + 1) === own;
+    if (!joined || own < 0) return;
+    const pad = Math.max(1, Math.round((plan.gap * dpr) / 2));
+    const left = before ? x - Math.round(plan.gap * dpr) : x - pad;
+    const right = after ? x + cell : x + cell + pad;
+    context.fillStyle = cssColour(own % 2 ? "--sauron-band" : "--sauron-band-other", "#d0d4da");
+    context.fillRect(left, y - pad, right - left, Math.round(plan.row * dpr) - Math.max(1, Math.round(dpr)));
+  }
+
+  // The cluster at a place; what went belongs to the survivor that it stands beside.
+  cluster(place) {
+    const { frame, rows } = this;
+    for (let at = place; at >= 0 && at < rows.length; at--) if (frame.cluster[rows[at]] >= 0) return frame.cluster[rows[at]];
+    return -1;
+  }
+
+  cross(context, x, y, cell, tall, dpr, colour, empty) {
+    context.save();
+    context.strokeStyle = cssColour(colour, "#888");
+    context.lineWidth = Math.max(1, Math.round(dpr));
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(x + cell, y + tall);
+    context.moveTo(x + cell, y);
+    context.lineTo(x, y + tall);
+    context.stroke();
+    if (empty) context.setLineDash([3 * dpr, 3 * dpr]);
+    context.strokeRect(x + 0.5, y + 0.5, cell - 1, tall - 1);
+    context.restore();
+  }
+
+  strike(context, x, y, cell, tall, dpr) {
+    context.strokeStyle = cssColour("--sauron-select", "#d55e00");
+    context.lineWidth = Math.max(1, Math.round(1.5 * dpr));
+    context.beginPath();
+    context.moveTo(x, y + tall);
+    context.lineTo(x + cell, y);
+    context.stroke();
   }
 
   // All maps, also those scrolled out of sight, on the page's own background.
@@ -292,12 +276,13 @@ class Grid {
     canvas.toBlob((blob) => download(`${name}.png`, blob));
   }
 
-  mark(context, m, x, y, cell, tall, dpr) {
+  mark(context, m, place, x, y, cell, tall, dpr, marked) {
     const { frame, plan } = this;
     const selected = frame.filter[m] === this.model.get("filter");
-    if (selected || m === this.hovered) {
+    if (selected || marked || place === this.hovered) {
       context.lineWidth = Math.round((selected ? 3 : 2) * dpr);
-      context.strokeStyle = cssColour(selected ? "--sauron-select" : "--sauron-text", "#d55e00");
+      const colour = selected ? "--sauron-select" : marked ? "--sauron-accent" : "--sauron-text";
+      context.strokeStyle = cssColour(colour, "#d55e00");
       const half = context.lineWidth / 2;
       context.strokeRect(x - half, y - half, cell + 2 * half, tall + 2 * half);
     }
@@ -305,22 +290,24 @@ class Grid {
     const size = plan.cell < 40 ? 9.5 : 11;
     context.font = `${selected ? 700 : 400} ${size * dpr}px ${cssColour("--sauron-font", "sans-serif")}`;
     context.fillStyle = cssColour(selected ? "--sauron-text" : "--sauron-soft", "#666");
-    const name = m === 0 && plan.cell >= 56 ? `${frame.filter[m]} · ref` : `${frame.filter[m]}`;
+    const name = m === frame.reference && plan.cell >= 56 ? `${frame.filter[m]} · ref` : `${frame.filter[m]}`;
     context.fillText(name, x + cell / 2, y + tall + (plan.caption * dpr) / 2 + dpr);
   }
 
-  selectedIndex() {
-    return this.frame ? this.frame.filter.indexOf(this.model.get("filter")) : -1;
+  // Where the chosen map is shown, -1 if it is not.
+  selectedPlace() {
+    const m = this.frame ? this.frame.filter.indexOf(this.model.get("filter")) : -1;
+    return m < 0 ? -1 : this.rows.indexOf(m);
   }
 
   say() {
     const filter = this.model.get("filter");
-    const m = this.selectedIndex();
+    const place = this.selectedPlace();
     let text = "Click a map, or use the arrow keys, to read its numbers.";
-    if (m >= 0) text = describe(this.frame, m).join(" · ");
-    else if (filter >= 0) text = `Filter ${filter} is not among the maps of this epoch.`;
+    if (place >= 0) text = describe(this.frame, this.rows[place]).join(" · ");
+    else if (filter >= 0) text = `Filter ${filter} is not among the maps that are shown.`;
     if (this.live.textContent !== text) this.live.textContent = text;
-    this.root.dataset.selected = m >= 0 ? filter : "";
+    this.root.dataset.selected = place >= 0 ? filter : "";
   }
 
   at(event) {
@@ -328,19 +315,19 @@ class Grid {
     const { cell, gap, row, columns } = this.plan;
     const column = Math.floor((event.clientX - box.left) / (cell + gap));
     const line = Math.floor((event.clientY - box.top + this.scroller.scrollTop) / row);
-    const m = line * columns + column;
-    return column >= 0 && column < columns && m >= 0 && m < this.frame.n ? m : -1;
+    const place = line * columns + column;
+    return column >= 0 && column < columns && place >= 0 && place < this.rows.length ? place : -1;
   }
 
   hover(event) {
     if (!this.frame) return;
-    const m = this.at(event);
-    if (m !== this.hovered) {
-      this.hovered = m;
+    const place = this.at(event);
+    if (place !== this.hovered) {
+      this.hovered = place;
       this.draw();
-      this.tip.replaceChildren(...(m < 0 ? [] : describe(this.frame, m).map((text) => el("span", { text }))));
+      this.tip.replaceChildren(...(place < 0 ? [] : describe(this.frame, this.rows[place]).map((text) => el("span", { text }))));
     }
-    this.tip.hidden = m < 0;
+    this.tip.hidden = place < 0;
     const box = this.root.getBoundingClientRect();
     const left = event.clientX - box.left;
     this.tip.style.left = `${Math.max(0, Math.min(left + 14, box.width - this.tip.offsetWidth - 4))}px`;
@@ -359,28 +346,28 @@ class Grid {
   }
 
   click(event) {
-    const m = this.frame ? this.at(event) : -1;
-    if (m >= 0) this.select(m);
+    const place = this.frame ? this.at(event) : -1;
+    if (place >= 0) this.select(place);
   }
 
-  select(m) {
-    setTrait(this.model, "filter", this.frame.filter[m]);
+  select(place) {
+    setTrait(this.model, "filter", this.frame.filter[this.rows[place]]);
     this.draw();
   }
 
   key(event) {
     if (!this.frame) return;
     const { columns } = this.plan;
-    const now = this.selectedIndex();
+    const now = this.selectedPlace();
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
     let next = null;
     if (event.key in steps) next = now < 0 ? 0 : now + steps[event.key];
     else if (event.key === "Home") next = 0;
-    else if (event.key === "End") next = this.frame.n - 1;
+    else if (event.key === "End") next = this.rows.length - 1;
     if (next === null) return;
     event.preventDefault();
     this.dismiss();
-    if (next < 0 || next >= this.frame.n) return;
+    if (next < 0 || next >= this.rows.length) return;
     this.select(next);
     const top = Math.floor(next / columns) * this.plan.row;
     if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;

@@ -17,16 +17,25 @@ class FeatureGrid(anywidget.AnyWidget):
     """All maps of a layer. The browser asks for the epochs it lacks, keeps them, and fetches the others ahead.
 
     `base` names what is shown apart from the epoch (run, when it began, layer, image, slice); "" shows `note`
-    instead. `filter` is the original number of the selected map, -1 for none. `size` is the side of a map in CSS
-    pixels, 0 = so that all fit; `aspect` the height of a voxel over its width.
+    instead. `filter` is the original number of the selected map, -1 for none, `marked` are others that stand out.
+    `order` names one of `Frame.orders`; `removed` is "shown" or "hidden". `size` is the side of a map in CSS pixels,
+    0 = so that all fit; `aspect` the height of a voxel over its width. `going` says which of the maps that are left
+    would go, a byte each, for one threshold after another; `tau` is the place of the threshold that is shown, -1 for
+    none, and `goingOf` names the frame that it is about.
     """
 
-    _esm = script("grid.js")
+    _esm = script("frames.js", "grid.js")
     base = Unicode().tag(sync=True)
     epoch = Int(0).tag(sync=True)
     epochs = List(Int()).tag(sync=True)
     filter = Int(-1).tag(sync=True)
     scale = Unicode("map").tag(sync=True)
+    order = Unicode("number").tag(sync=True)
+    removed = Unicode("shown").tag(sync=True)
+    marked = List(Int()).tag(sync=True)
+    going = Bytes(b"").tag(sync=True)
+    goingOf = Unicode().tag(sync=True)  # noqa: N815 - a trait that JavaScript reads
+    tau = Int(-1).tag(sync=True)
     size = Int(0).tag(sync=True)
     height = Int(760).tag(sync=True)
     aspect = Float(1.0).tag(sync=True)
@@ -56,7 +65,8 @@ class FeatureGrid(anywidget.AnyWidget):
             self.send(name | {"note": frame})
             return
         count, height, width = frame.pixels.shape
-        self.send(name | {"n": count, "h": height, "w": width}, buffers=[frame.pixels.tobytes(), frame.stats()])
+        shape = {"n": count, "h": height, "w": width, "orders": list(frame.orders)}
+        self.send(name | shape, buffers=[frame.pixels.tobytes(), frame.packed()])
 
 
 class ImageView(anywidget.AnyWidget):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from sample import SampleRun, Spec, write_run
 
 from sauron_train.errors import RunError
-from sauron_viz.frames import make_frame, slice_position, take_slice, to_bytes
 from sauron_viz.runs import ByteCache, Library, default_layer, default_root
 from sauron_viz.widgets.overview import as_html, runs_table
 
@@ -119,51 +117,6 @@ def test_a_view_is_renewed_only_when_the_run_grew(tmp_path: Path) -> None:
 def test_the_default_layer_is_the_second_to_last_convolution_of_the_decoder(runs: Path) -> None:
     assert default_layer(Library(runs).open("rats").info.layers) == "dec_conv_3"
     assert default_layer(()) == ""
-
-
-def test_a_frame_holds_each_map_over_its_own_range(runs: Path) -> None:
-    view = Library(runs).open("rats")
-    stored = view.run.maps(4, "enc_conv_2")
-    frame = view.frame(4, "enc_conv_2", 1)
-    maps = stored.image(1).astype(np.float32)
-    restored = frame.low[:, None, None] + frame.pixels / 255 * (frame.high - frame.low)[:, None, None]
-    assert np.abs(restored - maps).max() <= ((frame.high - frame.low) / 255 * 0.51).max()
-    assert frame.pixels.min(axis=(1, 2)).max() == 0
-    assert frame.pixels.max(axis=(1, 2)).min() == 255
-    distances = stored.distances(1)
-    row = 3
-    others = np.delete(np.arange(len(maps)), row)
-    nearest = others[distances[row, others].argmin()]
-    assert frame.nearest[row] == stored.filters[nearest]
-    assert frame.nearest_distance[row] == pytest.approx(distances[row, nearest])
-    assert frame.to_reference[row] == distances[0, row]
-    assert frame.index(int(stored.filters[2])) == 2
-    assert frame.index(10_000) is None
-    assert view.frame(4, "enc_conv_2", 1) is frame
-
-
-def test_on_the_common_scale_only_the_extremes_of_the_layer_reach_the_ends() -> None:
-    maps = np.array([[[0, 1]], [[1, 4]]], np.float32)
-    frame = make_frame(maps, np.arange(2), np.zeros((2, 2)), np.zeros(2))
-    assert frame.whole_range == (0, 4)
-    assert [frame.on_common_scale(row).tolist() for row in (0, 1)] == [[[0, 64]], [[64, 255]]]
-
-
-def test_one_constant_map_alone_is_no_problem() -> None:
-    frame = make_frame(np.ones((1, 4, 4), np.float16), np.array([7]), np.zeros((1, 1)), np.array([np.nan]))
-    assert frame.pixels.max() == 0
-    assert frame.nearest.tolist() == [-1]
-    assert len(frame.stats()) == 4 * 7
-
-
-def test_volumes_are_cut_along_any_axis_and_keep_the_range_of_the_volume() -> None:
-    volume = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
-    frame = make_frame(volume, np.arange(2), np.zeros((2, 2)), np.zeros(2), axis=1, position=2)
-    assert frame.pixels.shape == (2, 3, 5)
-    assert frame.high.tolist() == [59, 119]
-    assert take_slice(volume, 0, None).shape == (2, 4, 5)
-    assert [slice_position(share, 4) for share in (0, 0.3, 0.99, 1)] == [0, 1, 3, 3]
-    assert to_bytes(np.array([[0, 1], [2, 4]])).tolist() == [[0, 64], [128, 255]]
 
 
 def test_a_layer_without_maps_says_so(runs: Path) -> None:

@@ -34,7 +34,7 @@ def test_frames_are_supplied_for_what_is_shown_and_for_nothing_else(app: Dashboa
     content, buffers = ask(app, 4)
     assert content["epoch"] == 4
     assert len(buffers[0]) == content["n"] * content["h"] * content["w"]
-    assert len(buffers[1]) == content["n"] * 28
+    assert len(buffers[1]) == content["n"] * 4 * (12 + len(content["orders"]))
     assert "no maps" in ask(app, 99)[0]["note"]
     grid = app.panels["maps"].grid
     sent: list[Any] = []

@@ -1,0 +1,99 @@
+"""The maps of a run as frames: what is left at an epoch, what went with its last picture, and which belong together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sauron_train.analysis.clusters import Clusters, clusters
+from sauron_train.runlog.schema import Array
+from sauron_viz.frames import Frame, Pictures, Removed, make_frame, make_pictures
+
+if TYPE_CHECKING:
+    from sauron_viz.runs import RunView
+
+
+class Shelf:
+    """Reads maps when asked for, and keeps what it made in the cache of the view."""
+
+    def __init__(self, view: RunView) -> None:
+        self._view = view
+
+    def frame(self, epoch: int, layer: str, image: int, axis: int = 0, position: int | None = None) -> Frame:
+        """What the grid draws.
+
+        Raises:
+            RunError: no maps of that layer at that epoch.
+        """
+        cut = (axis, position)
+
+        def make() -> Frame:
+            now = self._pictures(epoch, layer, image, *cut)
+            gone = self.removed(epoch, layer)
+            seen = self._last_seen([record.filter for record in gone], epoch, layer)
+            earlier = {e: self._pictures(e, layer, image, *cut) for e in sorted(set(seen.values()))}
+            removed = [(record, earlier.get(seen.get(record.filter, 0))) for record in gone]
+            return make_frame(now, removed, self.clusters(epoch, layer, image))
+
+        # A cut that is recorded later does not change an epoch before it, so the epoch names the frame for good.
+        return self._view.kept(("frame", epoch, layer, image, *cut), make, lambda frame: frame.nbytes)
+
+    def distances(self, epoch: int, layer: str, image: int) -> Array:
+        """(C, C) float32 between the maps that are left, of one probe image."""
+        read = self._view.run.maps(epoch, layer)
+        return self._view.kept(
+            ("distances", epoch, layer, image), lambda: read.distances(image), lambda d: int(d.nbytes)
+        )
+
+    def clusters(self, epoch: int, layer: str, image: int) -> Clusters:
+        """Which of the maps that are left belong together within the radius of the run."""
+        radius = self._view.config.probe.radius
+        return self._view.kept(
+            ("clusters", epoch, layer, image),
+            lambda: clusters(self.distances(epoch, layer, image), radius),
+            lambda found: 16 * len(found.order),
+        )
+
+    def removed(self, epoch: int, layer: str) -> list[Removed]:
+        """The filters that a layer does not have any more at an epoch, by number."""
+        records = {
+            gone.filter: Removed(gone.filter, cut.epoch, cut.threshold, gone.nearest, gone.distance, gone.delta_prune)
+            for cut in self._view.prunings
+            if cut.layer == layer and cut.epoch <= epoch
+            for gone in cut.removed
+        }
+        info = next(info for info in self._view.info.layers if info.name == layer)
+        left = set(self._filters(epoch, layer).tolist())
+        return [records.get(number, Removed(number)) for number in range(info.filters) if number not in left]
+
+    def _filters(self, epoch: int, layer: str) -> Array:
+        read = self._view.run.maps(epoch, layer)
+        return self._view.kept(("filters", epoch, layer), lambda: read.filters, lambda f: int(f.nbytes))
+
+    def _last_seen(self, numbers: list[int], epoch: int, layer: str) -> dict[int, int]:
+        """The latest epoch before this one whose stored maps still have each filter."""
+        wanted, found = set(numbers), dict[int, int]()
+        for before in sorted((e for e in self._view.map_epochs if e < epoch), reverse=True):
+            if not wanted:
+                break
+            if layer not in self._view.run.map_layers(before):
+                continue
+            here = wanted & set(self._filters(before, layer).tolist())
+            found |= dict.fromkeys(here, before)
+            wanted -= here
+        return found
+
+    def _pictures(self, epoch: int, layer: str, image: int, axis: int, position: int | None) -> Pictures:
+        stored = self._view.run.maps(epoch, layer)
+
+        def make() -> Pictures:
+            volume = self._volume(epoch, layer, image) if len(stored.shape) == 5 else stored.image(image)
+            distances = self.distances(epoch, layer, image)
+            return make_pictures(volume, stored.filters, distances, stored.delta_prune, epoch, axis, position)
+
+        key = ("pictures", epoch, layer, image, axis, position)
+        return self._view.kept(key, make, lambda pictures: pictures.nbytes)
+
+    def _volume(self, epoch: int, layer: str, image: int) -> Array:
+        """Maps (C, D, H, W) float16: another slice of the same volume is likely to be asked for next."""
+        read = self._view.run.maps(epoch, layer)
+        return self._view.kept(("maps", epoch, layer, image), lambda: read.image(image), lambda a: int(a.nbytes))
