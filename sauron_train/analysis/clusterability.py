@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sauron_train.analysis.dip import Array, Sample, dip, dip_sample
+from sauron_train.analysis.dip import Array, Dip, Sample, dip, dip_sample
 from sauron_train.analysis.distances import nearest_among
 
 RADIUS = 0.1
@@ -18,20 +18,20 @@ BINS = 200
 
 @dataclass(frozen=True)
 class Clusterability:
-    """The three measures of a layer at an epoch, each the mean over probe images, and what they are made of.
+    """The three measures of a layer at an epoch, each the mean over the probe images that have it.
 
     Attributes:
-        dip: Hartigan's statistic; NaN where no image gives one, `dip_reason` then says why.
+        dip: Hartigan's statistic; NaN where no image gives one.
         dip_p: its p-value.
         dip_n: size of the sample per image.
         dip_method: how the p-value was found.
-        dip_reason: why there is no dip.
+        dip_reason: why there is no dip; or of how many images there is none, and why, while the others have one.
         delta_opt: mean distance to channel 0; 0 for one filter.
-        neighbours: mean over the maps of the number of other maps within the radius.
+        neighbours: mean over the maps of the number of other maps within the radius; see `neighbours_within`.
         nearest: (C,) position of the nearest other map by the mean distance over images; -1 for one filter.
         nearest_distance: (C,) that distance; NaN for one filter.
         histogram: (BINS,) mean number of ordered pairs of maps per image whose distance lies in (i, i + 1] / BINS, in
-            the first bin [0, 1 / BINS].
+            the first bin [0, 1 / BINS]; NaN where no image is all numbers.
     """
 
     dip: float
@@ -71,28 +71,35 @@ def clusterability(
     each = np.asarray(distances)
     dips = [dip(dip_sample(image, sample)) for image in each]
     found = [d for d in dips if not d.reason]
+    histogram = _mean([_histogram(image) for image in each])
     nearest, distance = nearest_among(each.mean(axis=0), np.arange(each.shape[1]))
     return Clusterability(
-        dip=_mean([d.statistic for d in found]),
-        dip_p=_mean([d.p for d in found]),
+        dip=float(_mean([d.statistic for d in found])),
+        dip_p=float(_mean([d.p for d in found])),
         dip_n=dips[0].n,
         dip_method=found[0].method if found else "",
-        dip_reason="" if found else dips[0].reason,
+        dip_reason=_reason(dips),
         delta_opt=delta_opt(each),
-        neighbours=_mean([neighbours(image, radius) for image in each]),
+        neighbours=float(neighbours_within(histogram, np.asarray(each.shape[1]), radius)),
         nearest=nearest,
         nearest_distance=distance,
-        histogram=np.mean([_histogram(image) for image in each], axis=0),
+        histogram=histogram,
     )
 
 
 def delta_opt(distances: Array) -> float:
-    """Mean distance (P, C, C) to channel 0 over images and the other maps; 0 for one filter."""
-    return float(distances[:, 0, 1:].mean()) if distances.shape[1] > 1 else 0.0
+    """Mean distance (P, C, C) to channel 0 over images and the other maps; 0 for one filter.
+
+    An image whose maps are not all numbers is left out; NaN where none is left.
+    """
+    if distances.shape[1] < 2:
+        return 0.0
+    each = distances[:, 0, 1:].mean(axis=1)
+    return float(_mean(list(each)))
 
 
 def neighbours(distances: Array, radius: float = RADIUS) -> float:
-    """Mean over the maps (C, C) of one image of the number of other maps within the radius, itself included in it."""
+    """Mean over the maps (C, C) of one image of the number of other maps at a distance <= radius."""
     count = len(distances)
     if count < 2:
         return 0.0
@@ -102,33 +109,48 @@ def neighbours(distances: Array, radius: float = RADIUS) -> float:
 
 
 def neighbours_within(histogram: Array, filters: Array, radius: float) -> Array:
-    """Average neighbours from stored histograms: exact where the radius is a multiple of 1 / BINS, else interpolated.
+    """Average neighbours from stored histograms, at every radius by the same rule.
+
+    Exactly those of `neighbours` where the radius is a multiple of 1 / BINS, in between interpolated; a smaller one
+    counts as 1 / BINS, because equal maps lie at 0 and not spread over the first bin.
 
     Args:
         histogram: (..., BINS) ordered pairs per bin.
         filters: (...) number of maps.
         radius: between 0 and 1.
     """
-    cumulative = np.concatenate([np.zeros((*histogram.shape[:-1], 1)), np.cumsum(histogram, axis=-1)], axis=-1)
-    place = min(max(radius, 0.0), 1.0) * BINS
+    place = min(max(radius * BINS, 1.0), BINS)
     # The edge itself must not be missed by a rounding error: 0.15 * 200 is a little less than 30.
     below = min(int(np.floor(place + 1e-9)), BINS)
     share = max(place - below, 0.0)
-    pairs = cumulative[..., below]
+    pairs = histogram[..., :below].sum(axis=-1)
     if share > 0 and below < BINS:
         pairs = pairs + share * histogram[..., below]
-    result: Array = pairs / np.maximum(filters, 1)
+    result: Array = np.asarray(pairs / np.maximum(filters, 1))
     return result
 
 
 def _histogram(distances: Array) -> Array:
     pairs = np.sort(dip_sample(distances, "pairs"))
-    pairs = pairs[~np.isnan(pairs)]
+    if np.isnan(pairs).any():
+        return np.full(BINS, np.nan)
     edges = np.arange(1, BINS + 1) / BINS
     # Scaled maps lie in [0, 1], so no distance is above 1 but by rounding.
     up_to = np.searchsorted(np.minimum(pairs, 1.0), edges, side="right")
     return 2.0 * np.diff(up_to, prepend=0)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+def _reason(dips: Sequence[Dip]) -> str:
+    without = [d.reason for d in dips if d.reason]
+    if not without or len(without) == len(dips):
+        return without[0] if without else ""
+    return f"{len(without)} of {len(dips)} images: {without[0]}"
+
+
+def _mean(values: Sequence[float] | Sequence[Array]) -> Array:
+    """Over the images that have a value; NaN where none has."""
+    each = np.asarray(values, dtype=np.float64)
+    known = each[~np.isnan(each).reshape(len(each), -1).any(axis=1)] if len(each) else each
+    if len(known):
+        return np.asarray(known.mean(axis=0))
+    return np.full(each.shape[1:], np.nan)

@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Sample = Literal["pairs", "reference", "pca"]
-SAMPLES: tuple[Sample, ...] = ("pairs", "reference", "pca")
 
 # diptest interpolates critical values that were tabulated up to this sample size, and takes those of the last beyond.
 _LARGEST_TABULATED = 72_000
 _FEWEST = 4
+# Distances are in units of a map's range and come out of differences of sums: what lies nearer together than this is
+# the same value with other rounding.
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def dip(sample: Array) -> Dip:
     """Dip test of a sample.
 
     Where a test means nothing there is no value but a reason, because the test itself calls such samples unimodal:
-    numbers that are not finite, fewer than four values, or fewer than four different ones.
+    numbers that are not finite, fewer than four values, or fewer than four that differ by more than rounding.
 
     Args:
         sample: (N,) values in any order.
@@ -95,7 +97,7 @@ def _unfit(values: Array) -> str:
         return "not a number"
     if len(values) < _FEWEST:
         return f"fewer than {_FEWEST} values"
-    different = 1 + int(np.count_nonzero(np.diff(values)))
+    different = len(np.unique(np.round(values, _DECIMALS)))
     if different == 1:
         return "all values are equal"
     return f"only {different} different values" if different < _FEWEST else ""

@@ -101,6 +101,7 @@ def nearest_among(distances: Array, candidates: Array) -> tuple[Array, Array]:
     count = len(distances)
     allowed = np.full((count, count), np.inf)
     allowed[:, candidates] = distances[:, candidates]
+    allowed[np.isnan(allowed)] = np.inf
     np.fill_diagonal(allowed, np.inf)
     if count == 0:
         return np.empty(0, dtype=np.int64), np.empty(0)

@@ -13,7 +13,7 @@ from scipy.optimize import linprog
 from scipy.spatial.distance import pdist, squareform
 
 from sauron_train.analysis.clusterability import BINS, clusterability, delta_opt, neighbours, neighbours_within
-from sauron_train.analysis.dip import dip, dip_sample
+from sauron_train.analysis.dip import Sample, dip, dip_sample
 from sauron_train.analysis.distances import distance_matrix
 from sauron_train.analysis.trends import agreement, change, changes, paper_table4, summarise
 
@@ -89,6 +89,8 @@ def test_known_dips() -> None:
         ([0.0, 0.0, 0.0, 0.5, 0.5, 0.7], "only 3 different values"),
         ([0.1, 0.2, np.nan, 0.4, 0.5], "not a number"),
         ([0.1, 0.2, np.inf, 0.4, 0.5], "not a number"),
+        ([0.3 + 1e-9 * i for i in range(40)], "all values are equal"),
+        ([0.3 + 1e-16 * i for i in range(20)] + [0.7 - 1e-12 * i for i in range(20)], "only 2 different values"),
     ],
 )
 def test_no_dip_has_a_reason_and_is_never_called_unimodal(values: list[float], reason: str) -> None:
@@ -97,6 +99,26 @@ def test_no_dip_has_a_reason_and_is_never_called_unimodal(values: list[float], r
     assert math.isnan(found.statistic)
     assert math.isnan(found.p)
     assert found.n == len(values)
+
+
+@pytest.mark.parametrize("sample", ["pairs", "reference", "pca"])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_copies_of_few_maps_have_no_dip_whatever_is_rounded(groups: int, sample: Sample) -> None:
+    base = RNG.random((groups, 16, 16))
+    copies = (base[np.arange(32) % groups] * RNG.uniform(0.5, 9, (32, 1, 1)) + RNG.normal(size=(32, 1, 1))).astype(
+        np.float32
+    )
+    found = clusterability(distance_matrix(copies)[None], sample)
+    few = groups * (groups - 1) // 2 + 1 if sample == "pairs" else groups
+    assert found.dip_reason == ("all values are equal" if groups == 1 else f"only {few} different values") or few > 3
+    assert math.isnan(found.dip) == math.isnan(found.dip_p) == bool(found.dip_reason)
+
+
+def test_one_living_map_among_dead_ones_has_no_dip() -> None:
+    maps = np.zeros((32, 8, 8))
+    maps[5] = RNG.random((8, 8))
+    for sample in ("pairs", "reference", "pca"):
+        assert clusterability(distance_matrix(maps)[None], sample).dip_reason == "only 2 different values"
 
 
 def test_many_pairs_are_compared_with_the_last_row_of_the_table() -> None:
@@ -140,6 +162,9 @@ def test_measures_against_loops(count: int) -> None:
         else:
             assert found.nearest[i] == -1
     assert found.dip_n == count * (count - 1) // 2
+    tests = [dip(dip_sample(d)) for d in distances]
+    assert found.dip == pytest.approx(np.mean([t.statistic for t in tests]), nan_ok=True)
+    assert found.dip_p == pytest.approx(np.mean([t.p for t in tests]), nan_ok=True)
     assert bool(found.dip_reason) == (count < 4) == math.isnan(found.dip)
 
 
@@ -152,6 +177,8 @@ def test_neighbours_within_any_radius_from_the_histogram(count: int) -> None:
     for radius in (0.005, 0.1, 0.15, 0.3, 0.35, 0.57, 1.0):
         expected = np.mean([neighbours(image, radius) for image in distances])
         assert neighbours_within(found.histogram, np.array(count), radius) == pytest.approx(expected), radius
+    least = neighbours_within(found.histogram, np.array(count), 1e-9)
+    assert least == neighbours_within(found.histogram, np.array(count), 1 / BINS)
     between = neighbours_within(found.histogram, np.array(count), 0.2125)
     low, high = (neighbours_within(found.histogram, np.array(count), radius) for radius in (0.21, 0.215))
     assert between == pytest.approx((low + high) / 2)
@@ -161,7 +188,7 @@ def test_duplicates_and_dead_maps() -> None:
     maps = RNG.random((6, 8, 8))
     maps[1], maps[2], maps[3] = maps[0], 4.0, 7.0
     distances = distance_matrix(maps)[None]
-    found = clusterability(distances, radius=0.001)
+    found = clusterability(distances, radius=0.005)
     assert found.neighbours == pytest.approx(4 / 6), "two equal maps and two constant ones"
     assert clusterability(np.zeros((2, 5, 5))).dip_reason == "all values are equal"
     broken = clusterability(np.full((1, 5, 5), np.nan))
@@ -175,7 +202,24 @@ def test_one_bad_image_does_not_spoil_the_others() -> None:
     both = np.concatenate([np.zeros((1, 8, 8)), good])
     found = clusterability(both)
     assert found.dip == pytest.approx(clusterability(good).dip)
-    assert not found.dip_reason
+    assert found.dip_reason == "1 of 3 images: all values are equal"
+
+
+def test_an_image_that_is_no_number_is_left_out_of_every_measure() -> None:
+    good = layer(8, images=2)
+    bad = good[:1].copy()
+    bad[0, 3, :] = bad[0, :, 3] = np.nan
+    found, without = clusterability(np.concatenate([bad, good])), clusterability(good)
+    assert (found.dip, found.dip_p, found.delta_opt) == pytest.approx((without.dip, without.dip_p, without.delta_opt))
+    assert found.neighbours == pytest.approx(without.neighbours)
+    np.testing.assert_allclose(found.histogram, without.histogram)
+    assert found.dip_reason == "1 of 3 images: not a number"
+    alone = clusterability(bad)
+    assert np.isnan([alone.dip, alone.delta_opt, alone.neighbours]).all()
+    assert np.isnan(neighbours_within(alone.histogram, np.array(8), 0.37))
+    assert alone.nearest[3] == -1
+    assert (alone.nearest[[0, 1, 2, 4, 5, 6, 7]] >= 0).all()
+    assert 3 not in alone.nearest
 
 
 @pytest.mark.parametrize(
