@@ -37,13 +37,9 @@ def main() -> None:
     probe = torch.randn(IMAGES, 1, SIDE, SIDE)
     sauron = Sauron(model, probe[:1], None, UNet.layer_name)
     step = median(lambda: training_step(model, sauron), repeat)
-    maps = [
-        {layer: m[0].numpy().copy() for layer, m in heard.items()}
-        for image in probe
-        for heard in [forward(model, sauron, image)]
-    ]
+    maps = {layer: m[0].numpy().copy() for layer, m in forward(model, sauron, probe[0]).items()}
     whole = median(lambda: measure_all(model, sauron, probe), repeat)
-    alone = median(lambda: measures_only(maps[:1]), repeat)
+    alone = median(lambda: measures_only(maps), repeat)
     print(f"a training step: {step:.2f} s; an epoch of {STEPS}: {STEPS * step:.0f} s")
     print(
         f"measuring {len(sauron.layers)} layers on {IMAGES} images: {whole:.2f} s = {whole / (STEPS * step):.2%} of it"
@@ -72,9 +68,9 @@ def measure_all(model: UNet, sauron: Sauron, probe: torch.Tensor) -> None:
         clusterability(layer.distances)
 
 
-def measures_only(images: list[dict[str, np.ndarray]]) -> None:
-    for layer in images[0]:
-        clusterability([distance_matrix(image[layer]) for image in images])
+def measures_only(maps: dict[str, np.ndarray]) -> None:
+    for layer in maps.values():
+        clusterability([distance_matrix(layer)])
 
 
 def one_layer(count: int) -> None:

@@ -174,7 +174,7 @@ def evaluate(
 
 
 @app.command()
-def analyze(
+def analyze(  # noqa: PLR0913, PLR0917 - an option each
     run_folder: RunArgument,
     images: Annotated[int | None, typer.Option(min=1, help="Number of probe images; chosen anew.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed from which they are chosen.")] = None,
@@ -182,28 +182,46 @@ def analyze(
         DipSample | None, typer.Option(help="Of which values the dip is taken: all pairs, distances to channel 0, PCA.")
     ] = None,
     radius: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Maps nearer than this are neighbours, in units of a range.")
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Maps no farther apart than this are neighbours, in units of a map's range; known to 0.005.",
+        ),
     ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="1,5,10-20", help="Epochs with a checkpoint to measure; default all.")
     ] = None,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Store the maps of all these epochs, not only where they are stored already.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where measures of other epochs are lost by it.")
+    ] = False,
     data: Annotated[
         Path | None, typer.Option(help="The data set, if it is no longer where the run was trained.")
     ] = None,
 ) -> None:
-    """Measure a finished run's maps again from its checkpoints, and store the maps of those epochs.
+    """Measure a finished run's maps again from its checkpoints.
 
-    With other probe images (--images, --seed) the measures of epochs without a checkpoint are emptied, because they
-    belong to the images before. Keep more checkpoints in a new run with `--set maps.checkpoints=1`.
+    Epochs that are not measured keep what still holds: neighbours within any radius are told from stored distances, a
+    dip of other values where all distances are stored, and nothing with other probe images (--images, --seed). Where
+    measures would be lost by that, it is refused without --force. Keep more checkpoints in a new run with
+    `--set maps.checkpoints=1`.
     """
     from sauron_train.analyze import Questions  # noqa: PLC0415
     from sauron_train.analyze import analyze as measure  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    questions = Questions(images, seed, dip.value if dip else None, radius, _numbers(epochs), data)
+    questions = Questions(images, seed, dip.value if dip else None, radius, _numbers(epochs), data, maps, force)
     with _bar("measuring") as advance:
-        measured = measure(Run(run_folder), questions, advance)
-    console.print(f"measured {len(measured)} epochs; see them: [bold]sauron-viz table4 {escape(str(run_folder))}[/]")
+        done = measure(Run(run_folder), questions, advance)
+    console.print(
+        f"measured {len(done.epochs)} epochs; {done.plan}\n"
+        f"See them: [bold]sauron-viz table4 {escape(str(run_folder))}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -237,7 +255,7 @@ def _numbers(text: str | None) -> set[int] | None:
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+        if not first.isdigit() or (last and not (last.isdigit() and int(first) <= int(last))):
             raise ConfigError(f"--epochs {text!r} must be numbers and ranges, as in 1,5,10-20")
         found |= set(range(int(first), int(last or first) + 1))
     return found

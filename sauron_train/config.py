@@ -6,6 +6,7 @@ nearest known one, so that a typing mistake never trains the wrong experiment.
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from sauron_train.errors import ConfigError
 from sauron_train.keys import overlaid
 from sauron_train.mistakes import sentence
 from sauron_train.presets import PRESETS
+
+_TIMES_MAPS_ARE_STORED = 20
 
 
 def _in_order(value: tuple[float, float]) -> tuple[float, float]:
@@ -230,6 +233,7 @@ class ProbeConfig(Section):
     """The fixed images on which maps are measured in every epoch (paper, Appendix D)."""
 
     images: int = Field(4, ge=1, description="validation cases with labelled voxels, chosen by the seed")
+    seed: int | None = Field(None, ge=0, description="from which they are chosen; null = the seed of the run")
     dip: Literal["pairs", "reference", "pca"] = Field(
         "pairs",
         description="of which values the dip is taken: all distances between two maps, those to channel 0, or scores on"
@@ -243,7 +247,11 @@ class ProbeConfig(Section):
 class MapsConfig(Section):
     """Which maps are stored, with all distances between them, and how large they may become."""
 
-    every: int = Field(5, ge=1, description="stored every so many epochs, and at the first and the last")
+    every: int | None = Field(
+        None,
+        ge=1,
+        description="stored every so many epochs, and at the first and the last; null = about twenty times in a run",
+    )
     epochs: tuple[int, ...] = Field((), description="and at these epochs")
     layers: tuple[str, ...] = Field(("*",), description="layers whose maps are stored; * stands for anything")
     max_side: int = Field(64, ge=4, description="maps are pooled until no side is longer, in voxels")
@@ -301,9 +309,16 @@ class Config(_OverPreset):
                 f"prune.first_epoch is {self.prune.first_epoch} but there are {self.epochs} epochs, so nothing would "
                 "be pruned; lower it, or set prune.enabled to false"
             )
+        if outside := [epoch for epoch in self.maps.epochs if not 1 <= epoch <= self.epochs]:
+            raise ValueError(f"maps.epochs names epoch {outside[0]}, but there are epochs 1 to {self.epochs}")
         if any(axis not in range(self.network.dim) for axis in self.augment.flip_axes):
             raise ValueError(f"augment.flip_axes must lie between 0 and {self.network.dim - 1}")
         return self
+
+    @property
+    def maps_every(self) -> int:
+        """After how many epochs maps are stored again."""
+        return self.maps.every or math.ceil(self.epochs / _TIMES_MAPS_ARE_STORED)
 
     @property
     def cuts(self) -> str:

@@ -83,7 +83,7 @@ class Experiment:
             split=split,
             patches=TrainingPatches(train, config, config.seed),
             validation=tuple(validation_case(volume, config) for volume in validation),
-            probe=probe(validation, config, config.seed),
+            probe=probe(validation, config),
         )
 
     def training_loader(self, epoch: int) -> DataLoader[Batch]:

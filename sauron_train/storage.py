@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sauron_train.config import Config
@@ -17,25 +17,30 @@ _SMALLEST_SIDE = 8
 class MapsPlan:
     """What is stored: at which epochs, of which layers, pooled until no side is longer than `max_side` voxels.
 
-    `megabytes` is what that takes at most; pruned layers take less.
+    `megabytes` is what that takes at most; pruned layers take less. `weights_mb` is what the weights kept with them do.
     """
 
     epochs: tuple[int, ...]
     layers: tuple[str, ...]
     max_side: int
     megabytes: float
+    weights_mb: float = 0.0
 
     def __str__(self) -> str:
         """A line for the terminal."""
-        size = f"{self.megabytes:,.0f} MB" if self.megabytes >= 1 else "1 MB"
+        weights = f", and {_size(self.weights_mb)} of weights" if self.weights_mb else ""
         return (
             f"maps of {len(self.layers)} layers at {len(self.epochs)} epochs, up to {self.max_side} voxels a side: "
-            f"at most {size}"
+            f"at most {_size(self.megabytes)}{weights}"
         )
 
 
 def plan_maps(
-    config: Config, shapes: Mapping[str, Sequence[int]], images: int, epochs: tuple[int, ...] | None = None
+    config: Config,
+    shapes: Mapping[str, Sequence[int]],
+    images: int,
+    epochs: tuple[int, ...] | None = None,
+    parameters: int = 0,
 ) -> MapsPlan:
     """Decide what is stored, within `maps.budget_mb`.
 
@@ -44,6 +49,7 @@ def plan_maps(
         shapes: (C, *spatial) of every prunable layer's maps, before anything is cut.
         images: number of probe images.
         epochs: at which they are stored; None = as `maps` says.
+        parameters: of the network, to tell what its weights take; no part of the budget.
 
     Raises:
         ConfigError: no layer's name fits `maps.layers`, or even maps of 8 voxels a side are more than the budget.
@@ -57,17 +63,31 @@ def plan_maps(
         )
     if epochs is None:
         epochs = tuple(e for e in range(1, config.epochs + 1) if _stores(config, e))
+    copies = len(epochs) * images / 1e6
+    distances = copies * sum(_bytes_of_distances(shapes[name]) for name in layers)
     side = maps.max_side
     while True:
-        size = len(epochs) * images * sum(_bytes(shapes[name], side) for name in layers) / 1e6
+        size = distances + copies * sum(_bytes_of_maps(shapes[name], side) for name in layers)
         if size <= maps.budget_mb:
-            return MapsPlan(epochs, layers, side, size)
+            return MapsPlan(epochs, layers, side, size, 4 * parameters * kept_weights(config, epochs) / 1e6)
         if side <= _SMALLEST_SIDE:
             raise ConfigError(
                 f"maps of {len(layers)} layers at {len(epochs)} epochs take {size:,.0f} MB even at {side} voxels a "
-                f"side, and maps.budget_mb is {maps.budget_mb}; raise it or maps.every, or name fewer maps.layers"
+                f"side, {distances:,.0f} MB of them for the distances between all maps, and maps.budget_mb is "
+                f"{maps.budget_mb}; raise it or maps.every, or name fewer maps.layers"
             )
         side = max(_SMALLEST_SIDE, side * 3 // 4)
+
+
+def keeps_weights(config: Config, with_maps: Collection[int], epoch: int) -> bool:
+    """Whether the weights of an epoch stay in the run: those with maps, and as `maps.checkpoints` says."""
+    often = config.maps.checkpoints
+    return epoch in with_maps or (often is not None and epoch % often == 0)
+
+
+def kept_weights(config: Config, with_maps: Collection[int]) -> int:
+    """At how many epochs they stay."""
+    return sum(keeps_weights(config, with_maps, epoch) for epoch in range(1, config.epochs + 1))
 
 
 def pooling(sides: Sequence[int], max_side: int) -> int:
@@ -76,12 +96,20 @@ def pooling(sides: Sequence[int], max_side: int) -> int:
 
 
 def _stores(config: Config, epoch: int) -> bool:
-    return epoch in (1, config.epochs, *config.maps.epochs) or epoch % config.maps.every == 0
+    return epoch in (1, config.epochs, *config.maps.epochs) or epoch % config.maps_every == 0
 
 
-def _bytes(shape: Sequence[int], max_side: int) -> int:
-    """Of one image: maps in float16, and all pairs of distances in float32."""
+def _bytes_of_maps(shape: Sequence[int], max_side: int) -> int:
+    """Of one image, in float16."""
     count, *sides = shape
     window = pooling(sides, max_side)
-    voxels = math.prod(side // min(window, side) for side in sides)
-    return 2 * count * voxels + 4 * (count * (count - 1) // 2)
+    return 2 * count * math.prod(side // min(window, side) for side in sides)
+
+
+def _bytes_of_distances(shape: Sequence[int]) -> int:
+    """Between all pairs of maps of one image, in float32."""
+    return 4 * (shape[0] * (shape[0] - 1) // 2)
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes:,.0f} MB" if megabytes >= 1 else "1 MB"

@@ -39,7 +39,7 @@ from sauron_train.pruning.records import LayerRecord
 from sauron_train.pruning.sauron import Sauron
 from sauron_train.runlog import EpochRow, Pruning, RunWriter
 from sauron_train.runlog.files import checkpoint_file
-from sauron_train.storage import MapsPlan, plan_maps
+from sauron_train.storage import MapsPlan, keeps_weights, plan_maps
 
 
 class TrainingError(SauronError):
@@ -117,7 +117,8 @@ class Trainer:
         )
         self.history = History((), ())
         shapes = map_shapes(self.network, self.sauron.graph, self.probe_images[0])
-        self.maps_plan = plan_maps(self.config, shapes, len(self.probe_images))
+        parameters = sum(p.numel() for p in self.network.parameters())
+        self.maps_plan = plan_maps(self.config, shapes, len(self.probe_images), parameters=parameters)
         info = experiment.run_info(
             spec, self.sauron.graph, self._complexity(), device=device_name(self.fabric.device), versions=versions()
         )
@@ -180,7 +181,7 @@ class Trainer:
         row = replace(row, seconds=time.perf_counter() - started)
         rows = layer_rows(epoch, self.sauron.graph, measured, outcome.layers, outcome.records)
         self.writer.commit_epoch(row, rows, outcome.records)
-        if not self._keeps_weights(epoch - 1):
+        if not keeps_weights(self.config, self.maps_plan.epochs, epoch - 1):
             # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those
             # between epochs with maps are only kept until the next are there.
             self.writer.drop_checkpoint(epoch - 1)
@@ -248,10 +249,6 @@ class Trainer:
 
     def _decay(self, epoch: int) -> float:
         return float((1 - min(epoch, self.config.epochs - 1) / self.config.epochs) ** self.config.optimizer.power)
-
-    def _keeps_weights(self, epoch: int) -> bool:
-        often = self.config.maps.checkpoints
-        return epoch in self.maps_plan.epochs or (often is not None and epoch % often == 0)
 
     def _measure_probe(self, keep: MapsPlan | None = None) -> ProbeResult:
         return measure_probe(self.network, self.sauron.graph, self.probe_images, self.config.loss.window, keep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,6 +19,8 @@ from sauron_train.analysis.trends import LARGE, MEASURES, Summary, agreement, pa
 from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 
+WIDTH = 120
+"""Columns of a table that goes into a file."""
 HEADINGS: Mapping[str, str] = {"dip": "Dip-test", "delta_opt": "Distances δ_opt", "neighbours": "Avg. neighbours"}
 _LATEX_HEADINGS = {"dip": "Dip-test", "delta_opt": r"Distances $\delta_{opt}$", "neighbours": "Avg. neighbours"}
 
@@ -63,8 +65,8 @@ class ChangesTable:
     reading: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: pd.DataFrame, title: str, beside_paper: bool = False) -> ChangesTable:
-        """From what `sauron_train.analysis.tables.table4` gives."""
+    def of(cls, table: pd.DataFrame, title: str, beside_paper: bool = False, notes: Sequence[str] = ()) -> ChangesTable:
+        """From what `sauron_train.analysis.tables.table4` gives; `notes` are read below it."""
         paper = paper_table4().set_index("layer") if beside_paper else pd.DataFrame()
         agrees = agreement(table, paper_table4()).set_index("layer") if beside_paper else pd.DataFrame()
         rows = []
@@ -74,7 +76,7 @@ class ChangesTable:
             cells = {m: Cell(float(values[m]), agrees[m][layer] if known else None) for m in MEASURES}
             theirs = {m: float(paper[m][layer]) if known else math.nan for m in MEASURES}
             rows.append(Row(layer, int(values["filters"]), cells, theirs))
-        return cls(title, tuple(rows), beside_paper, tuple(_reading(table, rows, beside_paper)))
+        return cls(title, tuple(rows), beside_paper, (*_reading(table, rows, beside_paper), *notes))
 
 
 def changes_table(
@@ -102,7 +104,7 @@ def changes_table(
         f"{run.name}: change of clusterability (dip of {_SAMPLES[sample or asked.dip]}, neighbours within "
         f"{asked.radius if radius is None else radius:g} of a map's range)"
     )
-    return ChangesTable.of(table, title, beside_paper)
+    return ChangesTable.of(table, title, beside_paper, _notes(run, sample))
 
 
 def percent(change: float) -> str:
@@ -117,29 +119,32 @@ def percent(change: float) -> str:
 def as_text(table: ChangesTable) -> str:
     """Plain text, 120 columns; large layers carry a mark."""
     file = io.StringIO()
-    print_table(table, Console(file=file, width=120, color_system=None))
+    print_table(table, Console(file=file, width=WIDTH, color_system=None))
     return file.getvalue()
 
 
 def print_table(table: ChangesTable, console: Console | None = None) -> None:
     """For a terminal: large layers carry a mark, and a background where there is colour."""
     console = console or Console()
+    if not console.is_terminal and console.width < WIDTH:
+        # What goes into a file or a pipe is as wide as it must be.
+        console = Console(file=console.file, width=WIDTH, color_system=None)
     console.print(_text_table(table))
     console.print()
     for line in table.reading:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
 
 
 def _text_table(table: ChangesTable) -> Table:
-    shown = Table(box=None, header_style="bold", title=table.title, title_justify="left", title_style="bold")
-    shown.add_column("Conv. layer")
-    shown.add_column("Filters", justify="right")
+    shown = Table(box=None, header_style="bold", title=Text(table.title), title_justify="left", title_style="bold")
+    shown.add_column("Conv. layer", no_wrap=True, overflow="fold", min_width=max(len(r.layer) for r in table.rows))
+    shown.add_column("Filters", justify="right", no_wrap=True)
     for heading in HEADINGS.values():
         shown.add_column(heading, justify="right")
         if table.beside_paper:
             shown.add_column("paper", justify="right", header_style="dim")
     for row in table.rows:
-        cells: list[str | Text] = [row.layer, f"{row.filters}{' ■' if row.large else '  '}"]
+        cells: list[str | Text] = [Text(row.layer), f"{row.filters}{' ■' if row.large else '  '}"]
         for measure in HEADINGS:
             cells.append(_marked(row.cells[measure]))
             if table.beside_paper:
@@ -246,6 +251,14 @@ def _reading(table: pd.DataFrame, rows: list[Row], beside_paper: bool) -> list[s
         marked = "" if all(compared) else " (≠ where not)"
         text.append(f"Same sign as in the paper: {sum(map(bool, compared))} of {len(compared)} cells{marked}.")
     return text
+
+
+def _notes(run: Run, sample: Sample | None) -> list[str]:
+    if sample in (None, run.config.probe.dip):
+        return []
+    known = run.map_epochs()
+    which = ", ".join(map(str, known)) if len(known) <= 8 else f"{known[0]} to {known[-1]}"
+    return [f"The run did not log this dip: it is told from the distances stored at {len(known)} epochs ({which})."]
 
 
 def _of(summary: Summary) -> str:

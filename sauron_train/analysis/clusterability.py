@@ -69,22 +69,30 @@ def clusterability(
         radius: within which maps are neighbours, in units of a map's range.
     """
     each = np.asarray(distances)
-    dips = [dip(dip_sample(image, sample)) for image in each]
-    found = [d for d in dips if not d.reason]
+    tested = mean_dip(each, sample)
     histogram = _mean([_histogram(image) for image in each])
     nearest, distance = nearest_among(each.mean(axis=0), np.arange(each.shape[1]))
     return Clusterability(
-        dip=float(_mean([d.statistic for d in found])),
-        dip_p=float(_mean([d.p for d in found])),
-        dip_n=dips[0].n,
-        dip_method=found[0].method if found else "",
-        dip_reason=_reason(dips),
+        dip=tested.statistic,
+        dip_p=tested.p,
+        dip_n=tested.n,
+        dip_method=tested.method,
+        dip_reason=tested.reason,
         delta_opt=delta_opt(each),
         neighbours=float(neighbours_within(histogram, np.asarray(each.shape[1]), radius)),
         nearest=nearest,
         nearest_distance=distance,
         histogram=histogram,
     )
+
+
+def mean_dip(distances: Sequence[Array] | Array, sample: Sample = "pairs") -> Dip:
+    """The mean over the probe images that have a dip, with `reason` where one has none; see `clusterability`."""
+    dips = [dip(dip_sample(image, sample)) for image in distances]
+    found = [d for d in dips if not d.reason]
+    method = found[0].method if found else ""
+    statistic, p = (float(_mean([getattr(d, what) for d in found])) for what in ("statistic", "p"))
+    return Dip(statistic, p, dips[0].n, method, _reason(dips))
 
 
 def delta_opt(distances: Array) -> float:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sauron_train.analysis.clusterability import BINS, neighbours_within
-from sauron_train.analysis.dip import Array, Sample, dip, dip_sample
+from sauron_train.analysis.clusterability import BINS, mean_dip, neighbours_within
+from sauron_train.analysis.dip import Array, Sample
 from sauron_train.analysis.trends import changes
 
 if TYPE_CHECKING:
     from sauron_train.runlog import Run
+
+DIP_COLUMNS = ("dip", "dip_p", "dip_n", "dip_method", "dip_reason")
 
 
 def measures(run: Run, sample: Sample | None = None, radius: float | None = None) -> pd.DataFrame:
@@ -26,12 +28,12 @@ def measures(run: Run, sample: Sample | None = None, radius: float | None = None
         radius: within which maps are neighbours; any, at every epoch. Default: the run's own.
 
     Returns:
-        epoch, layer, filters, dip, dip_p, dip_n, dip_reason, delta_opt, neighbours.
+        epoch, layer, filters, dip, dip_p, dip_n, dip_method, dip_reason, delta_opt, neighbours.
 
     Raises:
         RunError: something of the run is missing or damaged.
     """
-    wanted = ["epoch", "layer", "filters", "dip", "dip_p", "dip_n", "dip_reason", "delta_opt", "neighbours"]
+    wanted = ["epoch", "layer", "filters", *DIP_COLUMNS, "delta_opt", "neighbours"]
     table = run.layers().reindex(columns=wanted)
     if sample not in (None, run.config.probe.dip):
         others = [name for name in wanted if not name.startswith("dip")]
@@ -79,25 +81,16 @@ def dips(run: Run, sample: Sample) -> pd.DataFrame:
     """The dip of a sample, at the epochs whose distances are all stored.
 
     Returns:
-        epoch, layer, dip, dip_p, dip_n, dip_reason.
+        epoch, layer, dip, dip_p, dip_n, dip_method, dip_reason.
     """
     rows = []
     for epoch in run.map_epochs():
         for layer in run.map_layers(epoch):
             stored = run.maps(epoch, layer)
-            found = [dip(dip_sample(stored.distances(image), sample)) for image in range(stored.shape[0])]
-            fit = [d for d in found if not d.reason]
-            rows.append(
-                {
-                    "epoch": epoch,
-                    "layer": layer,
-                    "dip": np.mean([d.statistic for d in fit]) if fit else np.nan,
-                    "dip_p": np.mean([d.p for d in fit]) if fit else np.nan,
-                    "dip_n": found[0].n,
-                    "dip_reason": None if fit else found[0].reason,
-                }
-            )
-    return pd.DataFrame(rows, columns=["epoch", "layer", "dip", "dip_p", "dip_n", "dip_reason"])
+            found = mean_dip([stored.distances(image) for image in range(stored.shape[0])], sample)
+            values = (found.statistic, found.p, found.n, found.method or None, found.reason or None)
+            rows.append({"epoch": epoch, "layer": layer, **dict(zip(DIP_COLUMNS, values, strict=True))})
+    return pd.DataFrame(rows, columns=["epoch", "layer", *DIP_COLUMNS])
 
 
 def table4(run: Run, sample: Sample | None = None, radius: float | None = None) -> pd.DataFrame:

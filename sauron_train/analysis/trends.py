@@ -72,7 +72,8 @@ def summarise(table: pd.DataFrame) -> list[Summary]:
     large = table["filters"] >= LARGE
     summaries = []
     for measure, sign in MEASURES.items():
-        moved = sign * table[measure] > 0
+        # As it is shown: a change that reads 0.0 % is none.
+        moved = sign * table[measure].round(1) > 0
         summaries.append(
             Summary(
                 measure,

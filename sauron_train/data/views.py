@@ -45,8 +45,8 @@ def network_spacing(volume: Volume, config: Config) -> tuple[float, ...]:
     return tuple(side for axis, side in enumerate(volume.spacing) if axis != config.data.slice_axis)
 
 
-def probe(volumes: Sequence[Volume], config: Config, seed: int) -> Probe:
-    """The fixed images on which maps are measured: at most `probe.images` cases, chosen by the seed.
+def probe(volumes: Sequence[Volume], config: Config) -> Probe:
+    """The fixed images on which maps are measured: at most `probe.images` cases, chosen by `probe.seed`.
 
     Cases with labelled voxels are taken first. In 3D an image is the whole volume, in 2D the slice with most labelled
     voxels; it is cut to the patch size around the labelled voxels, or zeros are put around it. A name is that of the
@@ -57,6 +57,7 @@ def probe(volumes: Sequence[Volume], config: Config, seed: int) -> Probe:
     """
     if not volumes:
         raise DataError("there is no case for the probe images; the validation side of the split is empty")
+    seed = config.seed if config.probe.seed is None else config.probe.seed
     order = np.random.default_rng(seed).permutation(len(volumes))
     by_name = sorted(volumes, key=lambda volume: volume.name)
     shuffled = [by_name[i] for i in order]

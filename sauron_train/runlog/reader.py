@@ -95,7 +95,7 @@ class Run:
         """
         path = self.path / files.PRUNINGS
         last = self.last_epoch
-        records = [Pruning.from_json(line, str(path)) for line in _whole_lines(path).splitlines()]
+        records = [Pruning.from_json(line, str(path)) for line in whole_lines(path).splitlines()]
         return [record for record in records if record.epoch <= last]
 
     @property
@@ -189,9 +189,7 @@ class Run:
         return values
 
     def _committed(self, table: pd.DataFrame) -> pd.DataFrame:
-        table = table[table["epoch"] <= self.last_epoch]
-        # An epoch that a stop cut short may have left lines; the training that went on from there wrote them anew.
-        return table.drop_duplicates(["epoch", "layer"], keep="last").reset_index(drop=True)
+        return table[table["epoch"] <= self.last_epoch].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -289,14 +287,19 @@ def _read(path: Path) -> bytes:
         raise RunError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _whole_lines(path: Path) -> bytes:
+def whole_lines(path: Path) -> bytes:
+    """The content of a file up to the end of its last whole line.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     # A line without its end is still being written, or was torn by a crash: it does not count.
     content = _read(path)
     return content[: content.rfind(b"\n") + 1]
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    content = _whole_lines(path)
+    content = whole_lines(path)
     if not content:
         raise RunError(f"{path} is damaged: it has no header")
     try:

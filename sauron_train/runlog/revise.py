@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from sauron_train.runlog.writer import RunWriter, csv_lines, now
 
 
 class Revision:
-    """A change of a run that is made by `commit`, or not at all.
+    """A change of a run that is made by `commit`, when all of it is on the disk, or not at all.
 
     Used as a context; `writer` writes maps, distances and probe images aside.
 
@@ -52,21 +53,34 @@ class Revision:
     ) -> None:
         """Put what was written aside in its place.
 
+        Everything is written aside before the first file is renamed, and what is stale goes last: a full disk changes
+        nothing, and only a machine that fails between two renames leaves files of both kinds.
+
         Args:
             layers: the whole of `layers.csv`.
             config: the configuration that the log has from now on.
             probe_images: names of the images on which maps were measured.
             stale: files that hold no longer, relative to the run.
         """
-        for path in stale:
-            (self.run.path / path).unlink(missing_ok=True)
-        for source in sorted(self._aside.rglob("*.safetensors")):
+        columns = list(layers.columns)
+        rows = layers.astype(object).where(layers.notna(), None).to_dict("records")
+        info = replace(self.run.info, probe_images=tuple(probe_images), analysed=now())
+        files.write_atomically(self._aside / files.LAYERS, csv_lines(columns, rows))  # type: ignore[arg-type]
+        files.write_atomically(self._aside / files.CONFIG, config.to_yaml())
+        files.write_json(self._aside / files.INFO, info.to_json())
+        # run.json says that the run was analysed, so it comes last.
+        written = sorted(
+            (path for path in self._aside.rglob("*") if path.is_file()), key=lambda p: p.name == files.INFO
+        )
+        for source in written:
             target = self.run.path / source.relative_to(self._aside)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
-        columns = list(layers.columns)
-        rows = layers.astype(object).where(layers.notna(), None).to_dict("records")
-        files.write_atomically(self.run.path / files.LAYERS, csv_lines(columns, rows))  # type: ignore[arg-type]
-        files.write_atomically(self.run.path / files.CONFIG, config.to_yaml())
-        info = replace(self.run.info, probe_images=tuple(probe_images), analysed=now())
-        files.write_json(self.run.path / files.INFO, info.to_json())
+        self._drop(stale)
+
+    def _drop(self, stale: Iterable[str]) -> None:
+        """Remove files, and the folders that are empty then."""
+        for path in [self.run.path / name for name in stale]:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()

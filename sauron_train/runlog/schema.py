@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -80,7 +81,7 @@ class RunInfo:
         """
         _check_version(text, source)
         try:
-            return TypeAdapter(cls).validate_json(text, strict=True)
+            return _run_info().validate_json(text, strict=True)
         except ValidationError as error:
             raise RunError(f"{source} is incomplete or damaged ({_first(error)})") from None
 
@@ -199,7 +200,7 @@ class Pruning:
             RunError: not a record.
         """
         try:
-            return TypeAdapter(cls).validate_json(line, strict=True)
+            return _pruning().validate_json(line, strict=True)
         except ValidationError as error:
             raise RunError(f"{source} is damaged ({_first(error)})") from None
 
@@ -242,8 +243,8 @@ class LayerDistances:
 
     All (C,) arrays are of the mean over probe images, and follow `filters`, the original numbers int32: `nearest` the
     number of the nearest other filter, -1 where there is none; `nearest_distance` float32, NaN there;
-    `reference_distance` float32 to channel 0. `histogram` (BINS,) float32: mean number of ordered pairs of maps per
-    image whose distance lies in each of the bins of [0, 1].
+    `reference_distance` float32 to the first filter that is left. `histogram` (BINS,) float32: mean number of ordered
+    pairs of maps per image whose distance lies in each of the bins of [0, 1], NaN where no image is all numbers.
     """
 
     filters: Array
@@ -279,6 +280,17 @@ def safe_file_name(name: str) -> str:
 def empty_delta_prune(filters: int) -> Array:
     """δ_prune of a layer for which it was not measured."""
     return np.full(filters, np.nan, dtype=np.float32)
+
+
+# Made once: building a reader takes much longer than reading a record.
+@cache
+def _run_info() -> TypeAdapter[RunInfo]:
+    return TypeAdapter(RunInfo)
+
+
+@cache
+def _pruning() -> TypeAdapter[Pruning]:
+    return TypeAdapter(Pruning)
 
 
 def _check_version(text: bytes, source: str) -> None:

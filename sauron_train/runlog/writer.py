@@ -23,6 +23,7 @@ from sauron_train.analysis.distances import condensed
 from sauron_train.config import Config
 from sauron_train.errors import RunError
 from sauron_train.runlog import files
+from sauron_train.runlog.reader import Run, whole_lines
 from sauron_train.runlog.schema import (
     Array,
     EpochRow,
@@ -72,9 +73,26 @@ class RunWriter:
         files.write_json(path / files.INFO, info.to_json())
         return writer
 
+    @classmethod
+    def reopen(cls, path: Path) -> RunWriter:
+        """Go on with a run that was stopped: what an epoch left that was never committed is taken away first.
+
+        Raises:
+            RunError: no run, or a damaged one.
+        """
+        run = Run(path)
+        last, info = run.last_epoch, run.info
+        for name, epoch_of in ((files.EPOCHS, _first_cell), (files.LAYERS, _first_cell), (files.PRUNINGS, _json_epoch)):
+            lines = whole_lines(path / name).splitlines(keepends=True)
+            kept = [line for line in lines if (epoch := epoch_of(line)) is None or epoch <= last]
+            files.write_atomically(path / name, b"".join(kept))
+        writer = cls(path, replace(info, status="running", ended=None, message=""))
+        files.write_json(path / files.INFO, writer.info.to_json())
+        return writer
+
     def write_probe(self, probe: Probe) -> None:
         """Store the probe images and their labels."""
-        tensors: dict[str, Array] = {"images": probe.images.astype(np.float16), "labels": probe.labels.astype(np.uint8)}
+        tensors: dict[str, Array] = {"images": probe.images.astype(np.float32), "labels": probe.labels.astype(np.uint8)}
         files.write_tensors(
             self.path / files.MAPS / files.PROBE, tensors, {"names": probe.names, "spacing": probe.spacing}
         )
@@ -142,6 +160,15 @@ def csv_lines(columns: Sequence[str], rows: Iterable[dict[str, Any]], header: bo
     for row in rows:
         table.writerow({key: _cell(value) for key, value in row.items()})
     return text.getvalue()
+
+
+def _first_cell(line: bytes) -> int | None:
+    cell = line.split(b",", 1)[0]
+    return int(cell) if cell.isdigit() else None
+
+
+def _json_epoch(line: bytes) -> int:
+    return int(json.loads(line)["epoch"])
 
 
 def _cell(value: Any) -> Any:

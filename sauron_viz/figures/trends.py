@@ -50,19 +50,17 @@ def measure_lines(
     chosen: Sequence[str],
     epoch: int | None = None,
     highlight: str = "",
-    axis: str = "",
 ) -> go.Figure:
     """One line per chosen layer over epochs, coloured by depth; dots where the layer was cut.
 
     Encoder solid, decoder dashed, transposed convolutions dotted. `epoch` is marked, `highlight` drawn thicker.
-    `axis` is the title of the other axis, where the measure's own will not do.
 
     Raises:
         KeyError: the table has no such measure.
     """
     every = [info.name for info in infos]
     colours = layer_colours(every)
-    figure = blank(400, "epoch", axis or _NAMES.get(measure, (measure, measure))[1], every, showlegend=False)
+    figure = blank(400, "epoch", _NAMES.get(measure, (measure, measure))[1], every, showlegend=False)
     for info in infos:
         if info.name not in chosen:
             continue
@@ -76,8 +74,7 @@ def measure_lines(
             mode="lines+markers",
             line={"color": colours[info.name], "width": 4 if info.name == highlight else 2, "dash": dash},
             marker={"size": [5 if c else 0.1 for c in cut], "color": colours[info.name], "line": {"width": 0}},
-            customdata=[info.name] * len(rows),
-            hovertemplate="<b>%{customdata}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>",
+            hovertemplate="<b>%{fullData.name}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>",
         )
     span_epochs(figure, layers["epoch"])
     mark_epoch(figure, epoch)

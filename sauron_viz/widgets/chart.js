@@ -43,7 +43,8 @@ function themed(text, dark) {
 }
 
 function csv(traces, layout) {
-  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : value ?? "");
+  const plain = (value) => (Number.isNaN(value) ? "" : value ?? "");
+  const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : plain(value));
   const named = (axis, otherwise) => layout[axis]?.title?.text || otherwise;
   const rows = [["series", named("xaxis", "x"), named("yaxis", typeof traces[0]?.y?.[0] === "string" ? "layer" : "y")]];
   if (traces.some((trace) => trace.z)) rows[0].push("value");
@@ -103,6 +104,8 @@ export default {
       library ??= await plotly(model);
       if (!alive || !plot.clientWidth) return;
       const figure = themed(text, isDark());
+      const values = model.get("values");
+      for (const trace of figure.data) if (values[trace.name]) trace.y = values[trace.name];
       figure.layout.width = plot.clientWidth;
       const known = plot.data !== undefined;
       plot.style.height = `${figure.layout.height ?? 320}px`;
@@ -136,7 +139,7 @@ export default {
       if (width) draw();
     });
     observer.observe(card);
-    const stops = [listen(model, ["figure", "empty"], draw), listen(model, ["title", "note", "hint"], words), onTheme(draw)];
+    const stops = [listen(model, ["figure", "values", "empty"], draw), listen(model, ["title", "note", "hint"], words), onTheme(draw)];
     words();
     draw();
     return () => {

@@ -35,12 +35,14 @@ class PlotlyChart(anywidget.AnyWidget):
 
     `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
     point that was clicked: x, y, customdata and name of its trace; only x where the click met no point.
-    `hint` is what the pointer reads on the title.
+    `hint` is what the pointer reads on the title. `values` are numbers in the place of those of a line, by its name: a
+    slider may change them many times a second, which takes too long for whole figures.
     """
 
     _esm = script("chart.js")
     library = Instance(PlotlyLib).tag(sync=True, **ipywidgets.widget_serialization)
     figure = Unicode().tag(sync=True)
+    values = Dict().tag(sync=True)
     title = Unicode().tag(sync=True)
     note = Unicode().tag(sync=True)
     hint = Unicode().tag(sync=True)
@@ -51,5 +53,6 @@ class PlotlyChart(anywidget.AnyWidget):
         """Show a figure, or None to show the words of `empty`."""
         with self.hold_sync():
             self.figure = "" if figure is None else figure.to_json()
+            self.values = {}
             if note is not None:
                 self.note = note

@@ -109,7 +109,7 @@ class FeatureMapsPanel(Panel):
         if view.status == "running":
             return (
                 "This run has not stored feature maps yet. They appear here by themselves, at the first epoch "
-                f"and then every {view.config.maps.every}."
+                f"and then every {view.config.maps_every}."
             )
         return "This run holds no feature maps."
 

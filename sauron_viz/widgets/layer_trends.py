@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sauron_viz.figures import measure_lines, measures
+from sauron_viz.figures.base import numbers
 from sauron_viz.runs import RunView
 from sauron_viz.theme import layer_colours
 from sauron_viz.widgets.base import box
@@ -41,7 +42,7 @@ class LayerTrendsPanel(Panel):
         )
         self.radius.layout.width = "300px"
         self.radius.add_class("sauron-above")
-        self.radius.observe(guard(lambda _: self._draw()), "value")
+        self.radius.observe(guard(lambda _: self._count_again()), "value")
         self._layers: list[str] = []
         self._run = ""
         self.picker.observe(guard(lambda _: self._draw()), "value")
@@ -85,6 +86,22 @@ class LayerTrendsPanel(Panel):
             return view.layers
         return view.layers_within(radius)
 
+    def _count_again(self) -> None:
+        """Put the neighbours within another radius into the charts that show them."""
+        view = self.viewer.view
+        for select, chart in zip(self.measure, self.charts, strict=True):
+            if view is None or select.value != "neighbours" or not chart.figure:
+                continue
+            table = self._table(view, "neighbours")
+            with chart.hold_sync():
+                chart.title = self._title(select, view)
+                chart.values = {str(name): numbers(rows["neighbours"]) for name, rows in table.groupby("layer")}
+
+    def _title(self, select: Select, view: RunView) -> str:
+        name = next((text for column, text in select.options if column == select.value), "")
+        within = select.value == "neighbours" and view.has_distances
+        return f"{name} within {self.radius.value / 1000:g} of a map's range" if within else name
+
     def _draw(self) -> None:
         view, state = self.viewer.view, self.viewer.state
         asked = any(select.value == "neighbours" for select in self.measure)
@@ -101,15 +118,12 @@ class LayerTrendsPanel(Panel):
             else:
                 seen = view.seen_epoch(state.epoch)
                 table, layers = self._table(view, select.value), self.viewer.layers
-                within = f"{self.radius.value / 1000:g}" if select.value == "neighbours" and view.has_distances else ""
-                if within:
-                    chart.title = f"{chart.title} within {within} of a map's range"
-                axis = f"other maps within {within}" if within else ""
-                figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer, axis)
+                chart.title = self._title(select, view)
+                figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer)
                 chart.draw(figure, f"{_NOTE} {self.named_line(seen)}")
 
     def _clicked(self, change: Any) -> None:
-        layer = change.new.get("customdata")
+        layer = change.new.get("name")
         if layer in self._layers:
             self.viewer.state.layer = layer
         self.viewer.choose_epoch(change.new.get("x"))

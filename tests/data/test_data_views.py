@@ -36,7 +36,7 @@ def test_a_volume_goes_to_the_network_and_back() -> None:
 
 def test_the_probe_is_the_slice_with_most_labels() -> None:
     volumes = [volume(f"v{i}", seed=i) for i in range(6)]
-    found = probe(volumes, config(probe={"images": 3}), seed=1)
+    found = probe(volumes, config(probe={"images": 3, "seed": 1}))
     assert found.images.shape == (3, 1, 16, 16)
     assert found.images.dtype == np.float32
     assert found.labels.shape == (3, 16, 16)
@@ -51,19 +51,22 @@ def test_the_probe_is_the_slice_with_most_labels() -> None:
 def test_the_probe_follows_the_seed_and_not_the_order(dim: int) -> None:
     volumes = [volume(f"v{i}", seed=i) for i in range(6)]
     chosen = config(dim, probe={"images": 2})
-    assert probe(volumes, chosen, 0).names == probe(volumes[::-1], chosen, 0).names
-    assert len({probe(volumes, chosen, seed).names for seed in range(8)}) > 1
+    assert probe(volumes, chosen).names == probe(volumes[::-1], chosen).names
+    other = [config(dim, probe={"images": chosen.probe.images, "seed": seed}) for seed in range(8)]
+    assert len({probe(volumes, one).names for one in other}) > 1
+    of_the_run = chosen.model_copy(update={"seed": 3})
+    assert probe(volumes, of_the_run).names == probe(volumes, other[3]).names
 
 
 def test_cases_with_labels_come_first() -> None:
     empty = torch.zeros(20, 18, 6, dtype=torch.uint8)
     volumes = [replace(volume(f"v{i}"), label=empty) for i in range(5)] + [volume("w")]
-    assert probe(volumes, config(3, probe={"images": 1}), 0).names == ("w",)
-    assert len(probe(volumes, config(3, probe={"images": 9}), 0).names) == 6
+    assert probe(volumes, config(3, probe={"images": 1})).names == ("w",)
+    assert len(probe(volumes, config(3, probe={"images": 9})).names) == 6
 
 
 def test_the_probe_keeps_to_the_patch_and_to_the_labels() -> None:
-    found = probe([volume(shape=(40, 18, 6))], config(3), 0)
+    found = probe([volume(shape=(40, 18, 6))], config(3))
     assert found.images.shape == (1, 1, 8, 8, 8)
     assert found.spacing == (1.0, 1.0, 1.0)
     assert (found.labels > 0).any()
@@ -72,6 +75,6 @@ def test_the_probe_keeps_to_the_patch_and_to_the_labels() -> None:
 
 def test_a_probe_needs_labelled_cases() -> None:
     with pytest.raises(DataError, match="no case for the probe"):
-        probe([], config(), 0)
+        probe([], config())
     with pytest.raises(DataError, match="case v has no label"):
-        probe([replace(volume(), label=None)], config(), 0)
+        probe([replace(volume(), label=None)], config())

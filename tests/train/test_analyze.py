@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -21,7 +22,7 @@ from sauron_train.data.phantom import make_phantom
 from sauron_train.errors import RunError
 from sauron_train.experiment import Experiment
 from sauron_train.keys import with_overrides
-from sauron_train.runlog import Run
+from sauron_train.runlog import Run, files
 from sauron_train.trainer import Trainer
 
 SMALL = [
@@ -59,37 +60,85 @@ def test_the_same_questions_get_the_same_answers_and_the_maps_are_stored(run: Ru
     before = measures(run)
     assert run.map_epochs() == [1, 4]
     assert list(run.checkpoints()) == [1, 3, 4]
-    assert analyze(run, Questions(), quiet) == (1, 3, 4)
+    table = run.layers()
+    assert analyze(run, Questions(maps=True), quiet).epochs == (1, 3, 4)
     after = measures(run)
     assert run.map_epochs() == [1, 3, 4]
-    # The stored probe images are rounded to half precision.
-    for name in MEASURES:
-        np.testing.assert_allclose(after[name], before[name], rtol=0.1, atol=0.02)
+    for name in [*MEASURES, "dip_p"]:
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-4, atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(after.query("epoch == 2")[MEASURES], before.query("epoch == 2")[MEASURES])
-    untouched = [c for c in run.layers().columns if c not in (*MEASURES, "dip_p", "dip_n", "dip_method", "dip_reason")]
-    np.testing.assert_array_equal(
-        run.layers()[untouched].to_numpy(dtype=str), Run(run.path).layers()[untouched].to_numpy(dtype=str)
-    )
+    untouched = [c for c in table.columns if c not in (*MEASURES, "dip_p", "dip_n", "dip_method", "dip_reason")]
+    pd.testing.assert_frame_equal(run.layers()[untouched], table[untouched])
     assert np.isfinite(run.maps(4, "enc_conv_3").delta_prune).any(), "what was measured while training is kept"
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
 
 
+def test_maps_are_stored_only_where_they_were(run: Run) -> None:
+    sizes = {path.name: path.stat().st_size for path in run.maps_folder(4).iterdir()}
+    done = analyze(run, Questions(), quiet)
+    assert done.plan.epochs == (1, 4)
+    assert run.map_epochs() == [1, 4]
+    assert {path.name: path.stat().st_size for path in run.maps_folder(4).iterdir()} == sizes
+
+
 def test_another_radius_and_another_dip(run: Run) -> None:
-    before = measures(run, radius=0.2)
-    analyze(run, Questions(dip="reference", radius=0.2, epochs={4}), quiet)
+    before, by_reference = measures(run, radius=0.2), measures(run, sample="reference")
+    analyze(run, Questions(dip="reference", radius=0.2, epochs={4}, force=True), quiet)
     after = measures(run)
     assert (run.config.probe.dip, run.config.probe.radius) == ("reference", 0.2)
     earlier = "epoch < 4"
     np.testing.assert_allclose(after.query(earlier)["neighbours"], before.query(earlier)["neighbours"])
-    assert after.query(earlier)["dip"].isna().all(), "the dip of all pairs is another measure"
+    np.testing.assert_allclose(after.query("epoch == 1")["dip"], by_reference.query("epoch == 1")["dip"])
+    assert after.query("epoch == 1")["dip"].notna().any()
+    assert after.query("epoch in (2, 3)")["dip"].isna().all(), "the dip of all pairs is another measure"
     last, layer = after.query("epoch == 4"), run.info.layers[2]
     row = last[last["layer"] == layer.name].iloc[0]
     assert row["dip_n"] == len(run.maps(4, layer.name).filters) - 1
 
 
+def test_neighbours_of_any_radius_are_of_one_kind(run: Run) -> None:
+    before = measures(run, radius=0.0123)
+    analyze(run, Questions(radius=0.0123, epochs={3}), quiet)
+    np.testing.assert_allclose(measures(run)["neighbours"], before["neighbours"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [Questions(dip="pca", epochs={4}), Questions(images=1, seed=5), Questions(images=1, seed=5, epochs={4})],
+)
+def test_measures_that_cannot_be_made_again_are_not_lost_unasked(run: Run, questions: Questions) -> None:
+    before = contents(run)
+    with pytest.raises(RunError, match=r"would lose measures .* --force"):
+        analyze(run, questions, quiet)
+    assert contents(run) == before
+
+
+def test_the_same_images_by_another_word_are_no_other_images(run: Run) -> None:
+    before = measures(run)
+    analyze(run, Questions(seed=run.config.seed, epochs={4}), quiet)
+    np.testing.assert_allclose(measures(run)["delta_opt"], before["delta_opt"], rtol=1e-4)
+    assert run.config.probe.seed == run.config.seed
+
+
+def test_a_log_of_fewer_columns_gets_the_others(run: Run) -> None:
+    table = run.layers().drop(columns=["dip", "dip_p", "dip_n", "dip_method", "dip_reason"])
+    table.to_csv(run.path / "layers.csv", index=False)
+    analyze(run, Questions(epochs={4}), quiet)
+    after = measures(run)
+    assert after.query("epoch == 4")["dip"].notna().any()
+    assert after.query("epoch < 4")["dip"].isna().all()
+
+
+def test_maps_of_other_images_are_not_left_behind(run: Run) -> None:
+    analyze(run, Questions(images=1, seed=5, epochs={1}, force=True), quiet)
+    assert run.map_epochs() == [1]
+    assert run.distance_epochs() == [1]
+    assert not run.maps_folder(4).exists()
+
+
 def test_other_images_empty_what_belongs_to_the_ones_before(run: Run) -> None:
     names = run.probe().names
-    analyze(run, Questions(images=1, seed=5, epochs={1, 4}), quiet)
+    analyze(run, Questions(images=1, seed=5, epochs={1, 4}, force=True), quiet)
     assert len(run.probe().names) == 1
     assert run.probe().names != names
     assert run.config.probe.images == 1
@@ -115,7 +164,22 @@ def test_what_fails_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(sauron_train.analyze, "measure_probe", fails)
     with pytest.raises(RuntimeError, match="the disk is gone"):
-        analyze(run, Questions(images=1), quiet)
+        analyze(run, Questions(images=1, force=True), quiet)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("file", ["layers.csv", "config.yaml"])
+def test_a_full_disk_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    before, write = contents(run), files.write_atomically
+
+    def full(path: Path, content: str | bytes) -> None:
+        if path.name == file:
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        analyze(run, Questions(images=1, seed=5, force=True), quiet)
     assert contents(run) == before
 
 
@@ -124,6 +188,7 @@ def test_what_fails_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -
     [
         (["--epochs", "2"], "keeps no weights of epoch 2, only of 1, 3, 4"),
         (["--epochs", "one"], "must be numbers and ranges"),
+        (["--images", "1", "--epochs", "4-1"], "must be numbers and ranges"),
         (["--images", "1", "--data", "nowhere"], "nowhere"),
         (["--radius", "0"], "probe.radius: input should be greater than 0"),
     ],
@@ -147,3 +212,6 @@ def test_command(run: Run) -> None:
     told = CliRunner().invoke(app, ["analyze", str(run.path), "--epochs", "1,3-4", "--radius", "0.05"])
     assert told.exit_code == 0, told.output
     assert "measured 3 epochs" in told.output
+    assert "layers at 2 epochs" in told.output
+    with pytest.raises(RunError, match="no epoch is named"):
+        analyze(run, Questions(epochs=[]), quiet)

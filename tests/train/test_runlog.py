@@ -102,9 +102,10 @@ def commit_layers(writer: RunWriter, epoch: int, scale: float = 1.0, committed: 
         for name in ("enc_conv_1", "dec_trans_1")
     ]
     if committed:
-        writer.commit_epoch(row(epoch), layers, [])
+        writer.commit_epoch(row(epoch), layers, [replace(PRUNING, epoch=epoch)])
     else:
         files.append(writer.path / files.LAYERS, csv_lines(layer_columns(), (r.cells() for r in layers), header=False))
+        files.append(writer.path / files.PRUNINGS, json.dumps(asdict(replace(PRUNING, epoch=epoch))) + "\n")
 
 
 def test_changes_of_a_run_that_was_stopped_and_went_on_are_those_of_a_run_that_was_not(tmp_path: Path) -> None:
@@ -118,13 +119,17 @@ def test_changes_of_a_run_that_was_stopped_and_went_on_are_those_of_a_run_that_w
     # Thirds of the epochs that are there: one epoch of the five.
     assert table4(Run(stopped.path))["neighbours"].tolist() == pytest.approx([400.0, 400.0])
     stopped.finish("stopped")
-    again = RunWriter(stopped.path, Run(stopped.path).info)
+    with (stopped.path / files.LAYERS).open("a") as table:
+        table.write("6,enc_conv_1,3,0.2,0.1")
+    again = RunWriter.reopen(stopped.path)
+    assert Run(stopped.path).info.status == "running"
     for epoch in range(6, 10):
         commit_layers(again, epoch)
     pd.testing.assert_frame_equal(table4(Run(stopped.path)), table4(Run(whole.path)))
     assert table4(Run(whole.path))["neighbours"].tolist() == pytest.approx([300.0, 300.0])
     assert table4(Run(whole.path))["dip"].tolist() == [0.0, 0.0]
-    assert len(Run(stopped.path).layers()) == 18
+    for name in (files.LAYERS, files.EPOCHS, files.PRUNINGS):
+        assert (stopped.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 
 def test_what_is_written_is_read_back(writer: RunWriter) -> None:

@@ -83,7 +83,7 @@ def test_a_click_in_a_chart_chooses_the_nearest_stored_epoch(app: Dashboard) -> 
     pruning.bars.clicked = {"x": 1, "y": "enc_conv_2"}
     assert (app.state.epoch, app.state.layer) == (8, "enc_conv_2")
     app.tabs.value = "trends"
-    trends.charts[0].clicked = {"x": 1, "customdata": "enc_conv_1"}
+    trends.charts[0].clicked = {"x": 1, "name": "enc_conv_1"}
     assert (app.state.epoch, app.state.layer) == (1, "enc_conv_1")
     assert all("Orange dotted line: epoch 1;" in chart.note for chart in trends.charts)
     trends.charts[0].clicked = {"x": "nowhere"}
@@ -155,12 +155,20 @@ def test_a_radius_asks_for_the_neighbours_of_all_epochs_at_once(app: Dashboard) 
     panel.measure[0].value = "neighbours"
     assert panel.radius.layout.display is None
     run = app.viewer.view.run
-    for radius in (0.1, 0.25):
+    other = panel.charts[1].figure
+    for radius in (0.25, 0.1):
         panel.radius.value = int(1000 * radius)
         expected = neighbours(run, radius).query("layer == 'dec_conv_1'")
-        line = next(t for t in json.loads(panel.charts[0].figure)["data"] if t["name"] == "dec_conv_1")
-        assert line["x"] == expected["epoch"].tolist()
-        assert line["y"] == pytest.approx(expected["neighbours"].tolist())
+        assert panel.charts[0].values["dec_conv_1"] == pytest.approx(expected["neighbours"].tolist())
+        assert panel.charts[0].title == f"Average neighbours within {radius:g} of a map's range"
+    panel.radius.value = 300
+    app.state.epoch = 4
+    expected = neighbours(run, 0.3).query("layer == 'dec_conv_1'")
+    line = next(t for t in json.loads(panel.charts[0].figure)["data"] if t["name"] == "dec_conv_1")
+    assert (line["x"], panel.charts[0].values) == (expected["epoch"].tolist(), {})
+    assert line["y"] == pytest.approx(expected["neighbours"].tolist())
+    app.state.epoch = 12
+    assert panel.charts[1].figure == other
     logged = run.layers().query("layer == 'dec_conv_1'")["neighbours"]
     assert neighbours(run, 0.1).query("layer == 'dec_conv_1'")["neighbours"].tolist() == pytest.approx(logged.tolist())
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from sauron_train.analysis.trends import paper_table4
 from sauron_viz.cli import app, main
-from sauron_viz.tables import FORMATS, ChangesTable, as_html, as_latex, as_text, percent
+from sauron_viz.tables import FORMATS, ChangesTable, as_html, as_latex, as_text, percent, print_table
 
 TABLE = pd.DataFrame(
     {
@@ -52,6 +53,25 @@ def test_beside_the_paper() -> None:
     assert "Same sign as in the paper: 4 of 6 cells" in " ".join(" ".join(lines).split())
     whole = ChangesTable.of(paper_table4(), "the paper", beside_paper=True)
     assert "66 of 66 cells" in " ".join(whole.reading)
+
+
+def test_a_narrow_pipe_cuts_no_name_and_a_name_is_no_markup() -> None:
+    file = io.StringIO()
+    print_table(ChangesTable.of(paper_table4(), "exp[lr=0.1]", beside_paper=True), Console(file=file, width=80))
+    shown = file.getvalue()
+    assert "exp[lr=0.1]" in shown
+    assert all(layer in shown for layer in paper_table4()["layer"])
+    narrow = io.StringIO()
+    print_table(
+        ChangesTable.of(paper_table4(), "one", beside_paper=True), Console(file=narrow, width=60, force_terminal=True)
+    )
+    assert all(layer in narrow.getvalue() for layer in paper_table4()["layer"])
+
+
+def test_a_change_that_reads_zero_is_counted_as_none() -> None:
+    table = paper_table4()
+    table["dip"] = 0.03
+    assert "dip rose in 0 of 7" in as_text(ChangesTable.of(table, "flat"))
 
 
 def test_csv_can_be_read_again() -> None:
