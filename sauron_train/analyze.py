@@ -48,6 +48,8 @@ class Questions:
         data: the data set, if it is not where it was.
         maps: store the maps of all these epochs, not only where they are stored already.
         force: measures of other epochs may be lost.
+
+    With a radius alone nothing is measured: neighbours are told from what is stored.
     """
 
     images: int | None = None
@@ -59,13 +61,23 @@ class Questions:
     maps: bool = False
     force: bool = False
 
+    @property
+    def other_images(self) -> bool:
+        """Whether probe images are asked for."""
+        return self.images is not None or self.seed is not None
+
+    @property
+    def only_radius(self) -> bool:
+        """Whether the radius is all that is asked for."""
+        return self.radius is not None and replace(self, radius=None, force=False) == Questions()
+
 
 @dataclass(frozen=True)
 class Analysed:
-    """The epochs that were measured, and which maps the run holds now."""
+    """The epochs that were measured, and which maps the run holds now; None where nothing had to be measured."""
 
     epochs: tuple[int, ...]
-    plan: MapsPlan
+    plan: MapsPlan | None
 
 
 @dataclass(frozen=True)
@@ -103,13 +115,13 @@ def analyze(run: Run, questions: Questions, on_progress: OnProgress) -> Analysed
     """
     with Revision(run) as revision:
         work = _decide(run, questions)
-        table, plan = work.table, _plan(run, work)
+        table, plan = work.table, _plan(run, work) if work.checkpoints else None
         for done, (epoch, path) in enumerate(work.checkpoints.items()):
             on_progress(done, len(work.checkpoints), f"epoch {epoch}")
             model, info = load_model(path)
             images = torch.from_numpy(work.probe.images)
             graph = trace(model, images[:1], UNet.layer_name).renumbered(info.filters)
-            keep = plan if epoch in plan.epochs else None
+            keep = plan if plan and epoch in plan.epochs else None
             found = measure_probe(model, graph, images, work.config.loss.window, keep)
             table = _write(revision, run, work.config, table, epoch, graph, found)
         if work.new_probe:
@@ -121,10 +133,11 @@ def analyze(run: Run, questions: Questions, on_progress: OnProgress) -> Analysed
 
 def _decide(run: Run, questions: Questions) -> _Work:
     config = _with_questions(run.config, questions)
-    checkpoints = _chosen(run, questions.epochs)
+    if questions.data is not None and not questions.other_images:
+        raise ConfigError("the data set is read for other probe images only; leave --data out, or give --images")
+    checkpoints = {} if questions.only_radius else _chosen(run, questions.epochs)
     before = run.probe()
-    asked = questions.images is not None or questions.seed is not None
-    probe = _new_probe(run, config, questions) if asked else before
+    probe = _new_probe(run, config, questions) if questions.other_images else before
     new = probe.names != before.names
     table = _elsewhere(run, config, new, checkpoints)
     if not questions.force:
@@ -165,7 +178,10 @@ def _chosen(run: Run, epochs: Collection[int] | None) -> dict[int, Path]:
 
 def _new_probe(run: Run, config: Config, questions: Questions) -> Probe:
     dataset = dataset_of(run, questions.data)
-    volumes = load_volumes(validation_cases(run, dataset), dataset, config)
+    cases = validation_cases(run, dataset)
+    if config.probe.images > len(cases):
+        raise ConfigError(f"--images {config.probe.images} is more than the {len(cases)} validation cases of the run")
+    volumes = load_volumes(cases, dataset, config)
     return choose_probe(volumes, config)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +34,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-console = Console()
+
+
+class _Patient(Console):
+    """Goes on in silence when nobody reads it any more, as after `| head`: training is not to end by that."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = _Patient()
 
 
 class DipSample(StrEnum):
@@ -190,7 +201,12 @@ def analyze(  # noqa: PLR0913, PLR0917 - an option each
         ),
     ] = None,
     epochs: Annotated[
-        str | None, typer.Option(metavar="1,5,10-20", help="Epochs with a checkpoint to measure; default all.")
+        str | None,
+        typer.Option(
+            metavar="1,5,10-20",
+            help="Epochs to measure; of a range those with a checkpoint. Default: all that have one.",
+            show_default=False,
+        ),
     ] = None,
     maps: Annotated[
         bool, typer.Option("--maps", help="Store the maps of all these epochs, not only where they are stored already.")
@@ -213,12 +229,14 @@ def analyze(  # noqa: PLR0913, PLR0917 - an option each
     from sauron_train.analyze import analyze as measure  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    questions = Questions(images, seed, dip.value if dip else None, radius, _numbers(epochs), data, maps, force)
-    with _bar("measuring") as advance:
-        done = measure(Run(run_folder), questions, advance)
+    opened = Run(run_folder)
+    wanted = None if epochs is None else _epochs(epochs, opened.checkpoints())
+    questions = Questions(images, seed, dip.value if dip else None, radius, wanted, data, maps, force)
+    with _stopped("stopped; the run is as it was"), _bar("measuring") as advance:
+        done = measure(opened, questions, advance)
+    told = f"measured {len(done.epochs)} epochs; {done.plan}" if done.plan else "counted neighbours again at all epochs"
     console.print(
-        f"measured {len(done.epochs)} epochs; {done.plan}\n"
-        f"See them: [bold]sauron-viz table4 {escape(str(run_folder))}[/]",
+        f"{told}\nSee them: [bold]sauron-viz table4 {escape(str(run_folder))}[/]",
         highlight=False,
         soft_wrap=True,
     )
@@ -249,16 +267,28 @@ def phantom(
     console.print(f"{cases} cases in {escape(str(out))}")
 
 
-def _numbers(text: str | None) -> set[int] | None:
-    if text is None:
-        return None
+def _epochs(text: str, stored: Collection[int]) -> set[int]:
+    """Epochs that are named, and of ranges those that are stored."""
     found: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
+        first, dash, last = part.strip().partition("-")
+        if dash and not last:
+            last = "?"
         if not first.isdigit() or (last and not (last.isdigit() and int(first) <= int(last))):
             raise ConfigError(f"--epochs {text!r} must be numbers and ranges, as in 1,5,10-20")
-        found |= set(range(int(first), int(last or first) + 1))
+        within = {epoch for epoch in stored if last and int(first) <= epoch <= int(last)}
+        found |= within if last else {int(first)}
     return found
+
+
+@contextmanager
+def _stopped(sentence: str) -> Iterator[None]:
+    """Ctrl-C is answered in words."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(sentence, soft_wrap=True)
+        raise typer.Exit(130) from None
 
 
 def _config(recipe: str, changes: list[str] | None) -> Config:

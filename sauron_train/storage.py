@@ -28,9 +28,10 @@ class MapsPlan:
 
     def __str__(self) -> str:
         """A line for the terminal."""
+        epochs = "epoch" if len(self.epochs) == 1 else "epochs"
         weights = f", and {_size(self.weights_mb)} of weights" if self.weights_mb else ""
         return (
-            f"maps of {len(self.layers)} layers at {len(self.epochs)} epochs, up to {self.max_side} voxels a side: "
+            f"maps of {len(self.layers)} layers at {len(self.epochs)} {epochs}, up to {self.max_side} voxels a side: "
             f"at most {_size(self.megabytes)}{weights}"
         )
 
@@ -72,8 +73,8 @@ def plan_maps(
             return MapsPlan(epochs, layers, side, size, 4 * parameters * kept_weights(config, epochs) / 1e6)
         if side <= _SMALLEST_SIDE:
             raise ConfigError(
-                f"maps of {len(layers)} layers at {len(epochs)} epochs take {size:,.0f} MB even at {side} voxels a "
-                f"side, {distances:,.0f} MB of them for the distances between all maps, and maps.budget_mb is "
+                f"maps of {len(layers)} layers at {len(epochs)} epochs take {_size(size)} even at {side} voxels a "
+                f"side, {_size(distances)} of them for the distances between all maps, and maps.budget_mb is "
                 f"{maps.budget_mb}; raise it or maps.every, or name fewer maps.layers"
             )
         side = max(_SMALLEST_SIDE, side * 3 // 4)
@@ -112,4 +113,4 @@ def _bytes_of_distances(shape: Sequence[int]) -> int:
 
 
 def _size(megabytes: float) -> str:
-    return f"{megabytes:,.0f} MB" if megabytes >= 1 else "1 MB"
+    return f"{megabytes:,.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"

@@ -14,7 +14,7 @@ from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_atomically
 from sauron_viz.runs import default_root
 from sauron_viz.serve import HOST, PORT, check, serve, views
-from sauron_viz.tables import FORMATS, changes_table, print_table
+from sauron_viz.tables import FORMATS, TableError, changes_table, print_table
 
 app = typer.Typer(
     add_completion=False,
@@ -84,10 +84,18 @@ class Sample(StrEnum):
     pca = "pca"
 
 
+_SUFFIXES = {".csv": "csv", ".tex": "latex", ".html": "html", ".htm": "html"}
+
+
 @app.command("table4")
 def table4_command(
     run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
-    layout: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.text,
+    layout: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="How it is written. Default: as the name of --out says, else text.", show_default=False
+        ),
+    ] = None,
     dip: Annotated[
         Sample | None,
         typer.Option(
@@ -101,16 +109,23 @@ def table4_command(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Maps nearer than this, in units of their range, are neighbours. Default: as the run logged it.",
+            help="Maps no farther apart than this, in units of their range, are neighbours; known to 0.005. Default: "
+            "as the run logged it.",
             show_default=False,
         ),
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Neighbours as a share of the layer's other maps, for runs with cuts.")
+    ] = False,
     paper: Annotated[
         bool, typer.Option(help="Show the paper's own values beside it (layers of the same name).")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="File to write instead of the terminal.", show_default=False)] = None,
 ) -> None:
     """Whether the maps of each layer became more clusterable: the paper's Table 4, of a run of yours.
+
+    Changes of the mean between the first and the last third of the epochs. More clusterable is a higher dip, a lower
+    δ_opt, more neighbours. Layers with 256 filters or more are shaded: in the paper it is those that cluster.
 
     For example:
 
@@ -120,15 +135,24 @@ def table4_command(
 
     A dip of other values than the logged ones needs all distances, which are stored at some epochs only.
     """
-    opened = Run(run)
-    shown = changes_table(opened, dip.value if dip else None, radius, paper)
+    form = layout.value if layout else _SUFFIXES.get(out.suffix.lower(), "text") if out else "text"
     if out is not None:
-        write_atomically(out, FORMATS[layout.value](shown))
+        _check_target(out)
+    shown = changes_table(Run(run), dip.value if dip else None, radius, paper, share)
+    if out is not None:
+        write_atomically(out, FORMATS[form](shown))
         typer.echo(f"wrote {out}")
-    elif layout is Format.text:
+    elif form == "text":
         print_table(shown)
     else:
-        typer.echo(FORMATS[layout.value](shown), nl=False)
+        typer.echo(FORMATS[form](shown), nl=False)
+
+
+def _check_target(out: Path) -> None:
+    if out.exists():
+        raise TableError(f"{out} exists already; choose another --out, a file is never written over")
+    if not out.absolute().parent.is_dir():
+        raise TableError(f"{out.absolute().parent} is not a folder; make it first, or choose another --out")
 
 
 @app.command("views")

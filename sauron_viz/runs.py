@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sauron_train.analysis.clusterability import neighbours_within
-from sauron_train.analysis.tables import histograms
+from sauron_train.analysis.tables import histograms, with_share
 from sauron_train.config import Config
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, find_runs
@@ -170,8 +170,8 @@ class RunView:
 
     @property
     def layers(self) -> pd.DataFrame:
-        """`layers.csv`."""
-        return self._table("layers", self.run.layers)
+        """`layers.csv`, with neighbours as a share of the other maps too."""
+        return self._table("layers", lambda: _with_share(self.run.layers()))
 
     @property
     def has_distances(self) -> bool:
@@ -187,7 +187,8 @@ class RunView:
         table = pd.concat([part[0] for part in parts], ignore_index=True)
         values = neighbours_within(np.concatenate([part[1] for part in parts]), table["filters"].to_numpy(), radius)
         found = table[["epoch", "layer"]].assign(neighbours=values)
-        return self.layers.drop(columns="neighbours", errors="ignore").merge(found, on=["epoch", "layer"], how="left")
+        logged = self.layers.drop(columns="neighbours", errors="ignore")
+        return _with_share(logged.merge(found, on=["epoch", "layer"], how="left"))
 
     def _histograms(self, epoch: int) -> tuple[pd.DataFrame, Array]:
         return self.kept(("histograms", epoch), lambda: histograms(self.run, [epoch]), lambda h: int(h[1].nbytes))
@@ -264,6 +265,10 @@ class RunView:
         except SauronError:
             status = "damaged"
         return (*stats, status)
+
+
+def _with_share(table: pd.DataFrame) -> pd.DataFrame:
+    return with_share(table) if "neighbours" in table else table
 
 
 def default_layer(layers: tuple[LayerInfo, ...]) -> str:

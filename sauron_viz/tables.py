@@ -80,7 +80,11 @@ class ChangesTable:
 
 
 def changes_table(
-    run: Run, sample: Sample | None = None, radius: float | None = None, beside_paper: bool = False
+    run: Run,
+    sample: Sample | None = None,
+    radius: float | None = None,
+    beside_paper: bool = False,
+    share: bool = False,
 ) -> ChangesTable:
     """Table 4 of a run.
 
@@ -89,22 +93,24 @@ def changes_table(
         sample: of which values the dip is taken; None = as the run logged it.
         radius: within which maps are neighbours; None = as the run logged it.
         beside_paper: show the paper's values too.
+        share: neighbours as a share of the other maps of the layer, not their number.
 
     Raises:
         TableError: the run's network has other layers than the paper's, so it cannot stand beside it.
         RunError: something of the run is missing or damaged.
     """
-    table, asked = table4(run, sample, radius), run.config.probe
+    table, asked = table4(run, sample, radius, share), run.config.probe
     if beside_paper and not same_layers(table["layer"]):
         raise TableError(
             f"{run.name} has other layers than the paper's network, which has five levels, so that the same name is "
             "another place; leave --paper out"
         )
+    within = f"{asked.radius if radius is None else radius:g} of a map's range"
     title = (
-        f"{run.name}: change of clusterability (dip of {_SAMPLES[sample or asked.dip]}, neighbours within "
-        f"{asked.radius if radius is None else radius:g} of a map's range)"
+        f"{run.name}: change of clusterability (dip of {_SAMPLES[sample or asked.dip]}, "
+        f"{'share of ' if share else ''}neighbours within {within})"
     )
-    return ChangesTable.of(table, title, beside_paper, _notes(run, sample))
+    return ChangesTable.of(table, title, beside_paper, _notes(run, sample, table, share))
 
 
 def percent(change: float) -> str:
@@ -112,8 +118,8 @@ def percent(change: float) -> str:
     if math.isnan(change):
         return "–"
     if math.isinf(change):
-        return "+∞" if change > 0 else "-∞"
-    return "0.0%" if abs(change) < 0.05 else f"{change:+.1f}%"
+        return "+∞" if change > 0 else "−∞"
+    return "0.0%" if abs(change) < 0.05 else f"{change:+.1f}%".replace("-", "−")
 
 
 def as_text(table: ChangesTable) -> str:
@@ -223,13 +229,16 @@ caption {{ font-weight: 600; padding-bottom: .6rem; text-align: left }}
 th, td {{ padding: .2rem .9rem; text-align: right }}
 th:first-child, td:first-child {{ text-align: left }}
 thead th {{ border-bottom: 2px solid currentColor }}
+.scroll {{ overflow-x: auto }}
+td {{ white-space: nowrap }}
 tr.large {{ background: light-dark(#dcdcdc, #3a3a3a) }}
 td.paper {{ opacity: .7 }}
+td.agrees::after {{ content: " =" ; opacity: 0 }}
 td.differs::after {{ content: " ≠" }}
 </style></head><body>
-<table><caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>
+<div class="scroll"><table><caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>
 {rows}
-</tbody></table>
+</tbody></table></div>
 {reading}
 </body></html>
 """
@@ -246,6 +255,8 @@ def _reading(table: pd.DataFrame, rows: list[Row], beside_paper: bool) -> list[s
         text.append("No measure has values in both thirds; it takes three epochs or more.")
     if any(row.large for row in rows):
         text.append(f"Shaded, ■: {LARGE} filters or more.")
+    else:
+        text.append(f"No layer has {LARGE} filters or more; in the paper it is those that cluster.")
     if beside_paper:
         compared = [row.cells[m].agrees for row in rows for m in MEASURES if row.cells[m].agrees is not None]
         marked = "" if all(compared) else " (≠ where not)"
@@ -253,12 +264,25 @@ def _reading(table: pd.DataFrame, rows: list[Row], beside_paper: bool) -> list[s
     return text
 
 
-def _notes(run: Run, sample: Sample | None) -> list[str]:
-    if sample in (None, run.config.probe.dip):
-        return []
-    known = run.map_epochs()
-    which = ", ".join(map(str, known)) if len(known) <= 8 else f"{known[0]} to {known[-1]}"
-    return [f"The run did not log this dip: it is told from the distances stored at {len(known)} epochs ({which})."]
+def _notes(run: Run, sample: Sample | None, table: pd.DataFrame, share: bool) -> list[str]:
+    """What a reader must know of the run to read its table."""
+    notes, info = [], run.info
+    if run.last_epoch < info.epochs_planned:
+        notes.append(f"The run has {run.last_epoch} of {info.epochs_planned} epochs; it is {run.status}.")
+    if run.prunings() and not share:
+        notes.append(
+            "Filters were cut in this run, and with them went neighbours of others: their number is not to be compared "
+            "with a run without cuts, as the paper's is; their share is (--share)."
+        )
+    if sample not in (None, run.config.probe.dip):
+        known = run.map_epochs()
+        which = ", ".join(map(str, known)) if len(known) <= 8 else f"{known[0]} to {known[-1]}"
+        notes.append(f"This dip was not logged: it is told from the distances stored at {len(known)} epochs ({which}).")
+    elif len(without := table.loc[table["dip"].isna(), "layer"]) and "dip_reason" in (log := run.layers()):
+        reasons = log[log["layer"].isin(without)]["dip_reason"].dropna().unique()
+        if len(reasons):
+            notes.append(f"No dip in a third of the epochs: {', '.join(without)} ({'; '.join(reasons)}).")
+    return notes
 
 
 def _of(summary: Summary) -> str:
@@ -266,7 +290,7 @@ def _of(summary: Summary) -> str:
     if summary.large_of:
         parts.append(f"{summary.large} of {summary.large_of} layers with {LARGE} filters or more")
     if summary.small_of:
-        kind = "smaller ones" if summary.large_of else f"layers, all below {LARGE} filters"
+        kind = "smaller ones" if summary.large_of else "layers"
         parts.append(f"{summary.small} of {summary.small_of} {kind}")
     return " and in ".join(parts)
 
@@ -280,15 +304,15 @@ def _latex(change: float) -> str:
         return "--"
     if math.isinf(change):
         return r"$\infty$" if change > 0 else r"$-\infty$"
-    return f"${percent(change)[:-1]}$\\%"
+    return f"${percent(change)[:-1].replace('−', '-')}$\\%"
 
 
 def _html_row(row: Row, beside_paper: bool) -> str:
     cells = [f"<td>{html.escape(row.layer)}</td><td>{row.filters}</td>"]
     for measure in HEADINGS:
         cell = row.cells[measure]
-        differs = ' class="differs"' if cell.agrees is False else ""
-        cells.append(f"<td{differs}>{percent(cell.change)}</td>")
+        marked = "" if cell.agrees is None else ' class="agrees"' if cell.agrees else ' class="differs"'
+        cells.append(f"<td{marked}>{percent(cell.change)}</td>")
         if beside_paper:
             cells.append(f'<td class="paper">{percent(row.paper[measure])}</td>')
     shade = ' class="large"' if row.large else ""

@@ -1,1 +1,1 @@
-"""Measures of redundancy between maps; numpy only, used by training and by the views."""
+"""Measures of redundancy between maps: numpy and pandas only, used by training, by the views and in notebooks."""

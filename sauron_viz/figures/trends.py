@@ -17,6 +17,7 @@ _NAMES = {
     "dip": ("Dip statistic", "dip statistic"),
     "dip_p": ("Dip test, p-value", "p-value of one mode"),
     "neighbours": ("Average neighbours", "other maps within the radius"),
+    "neighbours_share": ("Average neighbours, share", "share of the other maps within the radius"),
     "filters": ("Filters left", "filters left"),
     "removed": ("Filters removed in the epoch", "filters removed"),
     "delta_prune_min": ("δ_prune, smallest", "δ_prune (share of the largest distance)"),
@@ -26,6 +27,7 @@ _NAMES = {
     "threshold": ("Threshold τ", "τ (unit of δ_prune)"),
     "patience": ("Patience left", "epochs until τ may rise"),
 }
+_FEW_POINTS = 4
 _NOT_MEASURES = {"epoch", "layer", "raised", "reference", "dip_n"}
 
 
@@ -53,7 +55,8 @@ def measure_lines(
 ) -> go.Figure:
     """One line per chosen layer over epochs, coloured by depth; dots where the layer was cut.
 
-    Encoder solid, decoder dashed, transposed convolutions dotted. `epoch` is marked, `highlight` drawn thicker.
+    A line goes on over epochs that have no value; where there are few, each is a small dot. Encoder solid, decoder
+    dashed, transposed convolutions dotted. `epoch` is marked, `highlight` drawn thicker.
 
     Raises:
         KeyError: the table has no such measure.
@@ -65,6 +68,8 @@ def measure_lines(
         if info.name not in chosen:
             continue
         rows = layers[layers["layer"] == info.name]
+        rows = rows[rows[measure].notna()]
+        small = 3.5 if len(rows) < _FEW_POINTS else 0.1
         cut = [bool(removed) for removed in rows["removed"]] if "removed" in rows else [False] * len(rows)
         dash = "dot" if info.kind == "trans" else ("solid" if info.part == "encoder" else "dash")
         figure.add_scatter(
@@ -73,7 +78,11 @@ def measure_lines(
             name=info.name,
             mode="lines+markers",
             line={"color": colours[info.name], "width": 4 if info.name == highlight else 2, "dash": dash},
-            marker={"size": [5 if c else 0.1 for c in cut], "color": colours[info.name], "line": {"width": 0}},
+            marker={
+                "size": [5 if c else small for c in cut],
+                "color": colours[info.name],
+                "line": {"width": 0},
+            },
             hovertemplate="<b>%{fullData.name}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>",
         )
     span_epochs(figure, layers["epoch"])

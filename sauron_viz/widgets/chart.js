@@ -105,7 +105,7 @@ export default {
       if (!alive || !plot.clientWidth) return;
       const figure = themed(text, isDark());
       const values = model.get("values");
-      for (const trace of figure.data) if (values[trace.name]) trace.y = values[trace.name];
+      for (const trace of figure.data) if (values[trace.name]) [trace.x, trace.y] = values[trace.name];
       figure.layout.width = plot.clientWidth;
       const known = plot.data !== undefined;
       plot.style.height = `${figure.layout.height ?? 320}px`;

@@ -35,7 +35,7 @@ class PlotlyChart(anywidget.AnyWidget):
 
     `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
     point that was clicked: x, y, customdata and name of its trace; only x where the click met no point.
-    `hint` is what the pointer reads on the title. `values` are numbers in the place of those of a line, by its name: a
+    `hint` is what the pointer reads on the title. `values` are x and y in the place of those of a line, by its name: a
     slider may change them many times a second, which takes too long for whole figures.
     """
 

@@ -16,12 +16,18 @@ from sauron_viz.widgets.controls import LayerPicker, Select, Slider
 from sauron_viz.widgets.panel import Panel
 from sauron_viz.words import explain
 
-_NOTE = (
-    "Solid: encoder; dashed: decoder; dotted: transposed; thick: the chosen layer. A dot marks an epoch in which the "
-    "layer lost filters."
-)
+_NOTE = "Solid: encoder; dashed: decoder; dotted: transposed. A dot marks an epoch in which the layer lost filters."
+_MEANS = {
+    "dip": "Higher: more clusterable.",
+    "delta_opt": "Lower: more clusterable.",
+    "neighbours": "Higher: more clusterable; cuts take neighbours away, see their share.",
+    "neighbours_share": "Higher: more clusterable.",
+    "dip_p": "The distances are no independent draws, so p orders layers and epochs but proves nothing.",
+}
+_SAMPLES = {"pairs": "all distances", "reference": "distances to channel 0", "pca": "the first principal component"}
+_WITHIN = ("neighbours", "neighbours_share")
 # In thousandths: finer where layers differ most, and each on the edge of a bin of the stored distances.
-_RADII = [*range(5, 200, 5), *range(200, 501, 10)]
+_RADII = [*range(5, 200, 5), *range(200, 500, 10), *range(500, 1001, 50)]
 
 
 class LayerTrendsPanel(Panel):
@@ -35,7 +41,7 @@ class LayerTrendsPanel(Panel):
         self.charts = [PlotlyChart(library=library, note=_NOTE), PlotlyChart(library=library, note=_NOTE)]
         self.radius = Slider(
             label="Radius",
-            hint="Maps nearer to each other than this are neighbours; 1 is the range of a map",
+            hint="Maps no farther apart than this are neighbours; 1 is the range of a map",
             options=_RADII,
             texts=[f"{radius / 1000:g}" for radius in _RADII],
             value=100,
@@ -82,7 +88,7 @@ class LayerTrendsPanel(Panel):
     def _table(self, view: RunView, measure: str) -> pd.DataFrame:
         """`layers.csv`, with the neighbours within the radius that is chosen."""
         radius = self.radius.value / 1000
-        if measure != "neighbours" or not view.has_distances or abs(radius - view.config.probe.radius) < 1e-9:
+        if measure not in _WITHIN or not view.has_distances or abs(radius - view.config.probe.radius) < 1e-9:
             return view.layers
         return view.layers_within(radius)
 
@@ -90,21 +96,27 @@ class LayerTrendsPanel(Panel):
         """Put the neighbours within another radius into the charts that show them."""
         view = self.viewer.view
         for select, chart in zip(self.measure, self.charts, strict=True):
-            if view is None or select.value != "neighbours" or not chart.figure:
+            if view is None or select.value not in _WITHIN or not chart.figure:
                 continue
-            table = self._table(view, "neighbours")
+            table = self._table(view, select.value)
+            known = table[table[select.value].notna()]
             with chart.hold_sync():
                 chart.title = self._title(select, view)
-                chart.values = {str(name): numbers(rows["neighbours"]) for name, rows in table.groupby("layer")}
+                chart.values = {
+                    str(name): [rows["epoch"].tolist(), numbers(rows[select.value])]
+                    for name, rows in known.groupby("layer")
+                }
 
     def _title(self, select: Select, view: RunView) -> str:
         name = next((text for column, text in select.options if column == select.value), "")
-        within = select.value == "neighbours" and view.has_distances
+        if select.value in ("dip", "dip_p"):
+            return f"{name} of {_SAMPLES[view.config.probe.dip]}"
+        within = select.value in _WITHIN and view.has_distances
         return f"{name} within {self.radius.value / 1000:g} of a map's range" if within else name
 
     def _draw(self) -> None:
         view, state = self.viewer.view, self.viewer.state
-        asked = any(select.value == "neighbours" for select in self.measure)
+        asked = any(select.value in _WITHIN for select in self.measure)
         self.radius.layout.display = None if asked and view is not None and view.has_distances else "none"
         for select, chart in zip(self.measure, self.charts, strict=True):
             chart.title = next((text for column, text in select.options if column == select.value), "")
@@ -120,7 +132,9 @@ class LayerTrendsPanel(Panel):
                 table, layers = self._table(view, select.value), self.viewer.layers
                 chart.title = self._title(select, view)
                 figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer)
-                chart.draw(figure, f"{_NOTE} {self.named_line(seen)}")
+                thick = f"Thick: {state.layer}." if state.layer in self.picker.value else ""
+                parts = (_MEANS.get(select.value, ""), _NOTE, thick, self.named_line(seen))
+                chart.draw(figure, " ".join(filter(None, parts)))
 
     def _clicked(self, change: Any) -> None:
         layer = change.new.get("name")

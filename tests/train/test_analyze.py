@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 import sauron_train.analyze
 from sauron_train import recipes
-from sauron_train.analysis.tables import measures
+from sauron_train.analysis.tables import measures, neighbours, table4
 from sauron_train.analyze import Questions, analyze
 from sauron_train.cli import app
 from sauron_train.config import parse
 from sauron_train.data.phantom import make_phantom
-from sauron_train.errors import RunError
+from sauron_train.errors import ConfigError, RunError
 from sauron_train.experiment import Experiment
 from sauron_train.keys import with_overrides
 from sauron_train.runlog import Run, files
@@ -100,6 +100,15 @@ def test_neighbours_of_any_radius_are_of_one_kind(run: Run) -> None:
     before = measures(run, radius=0.0123)
     analyze(run, Questions(radius=0.0123, epochs={3}), quiet)
     np.testing.assert_allclose(measures(run)["neighbours"], before["neighbours"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_radius_alone_needs_no_network(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, table = measures(run, radius=0.3), run.layers()
+    monkeypatch.setattr(sauron_train.analyze, "load_model", None)
+    assert analyze(run, Questions(radius=0.3), quiet).epochs == ()
+    pd.testing.assert_frame_equal(measures(run), before)
+    pd.testing.assert_frame_equal(run.layers().drop(columns="neighbours"), table.drop(columns="neighbours"))
+    assert run.config.probe.radius == 0.3
 
 
 @pytest.mark.parametrize(
@@ -189,6 +198,10 @@ def test_a_full_disk_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch, 
         (["--epochs", "2"], "keeps no weights of epoch 2, only of 1, 3, 4"),
         (["--epochs", "one"], "must be numbers and ranges"),
         (["--images", "1", "--epochs", "4-1"], "must be numbers and ranges"),
+        (["--epochs", "1-"], "must be numbers and ranges"),
+        (["--epochs", "5-9"], "no epoch is named"),
+        (["--data", "nowhere"], "leave --data out"),
+        (["--images", "500"], "more than the 2 validation cases"),
         (["--images", "1", "--data", "nowhere"], "nowhere"),
         (["--radius", "0"], "probe.radius: input should be greater than 0"),
     ],
@@ -209,9 +222,23 @@ def test_a_run_that_still_trains_is_left_alone(run: Run) -> None:
 
 
 def test_command(run: Run) -> None:
-    told = CliRunner().invoke(app, ["analyze", str(run.path), "--epochs", "1,3-4", "--radius", "0.05"])
+    told = CliRunner().invoke(app, ["analyze", str(run.path), "--epochs", "1-2,3-9", "--radius", "0.05"])
     assert told.exit_code == 0, told.output
     assert "measured 3 epochs" in told.output
-    assert "layers at 2 epochs" in told.output
+    assert "counted neighbours" in CliRunner().invoke(app, ["analyze", str(run.path), "--radius", "0.2"]).output
+
+
+def test_tables_of_a_path_and_what_they_refuse(run: Run) -> None:
+    pd.testing.assert_frame_equal(measures(run.path), measures(str(run.path)))
+    table = measures(run)
+    np.testing.assert_allclose(table["neighbours_share"] * (table["filters"] - 1), table["neighbours"])
+    with pytest.raises(ConfigError, match="sample must be one of pairs, reference, pca"):
+        measures(run, sample="foo")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="radius must lie between 0 and 1"):
+        neighbours(run, -1)
+    assert not table4(run, share=True)["neighbours"].equals(table4(run)["neighbours"])
+
+
+def test_no_epoch_is_no_question(run: Run) -> None:
     with pytest.raises(RunError, match="no epoch is named"):
         analyze(run, Questions(epochs=[]), quiet)

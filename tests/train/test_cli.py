@@ -162,6 +162,19 @@ def test_a_run_that_is_terminated_says_so_and_keeps_its_latest_network(phantom: 
     assert max(run.checkpoints()) == run.last_epoch
 
 
+def test_a_run_goes_on_when_nobody_reads_what_it_prints(phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    program = [sys.executable, "-c", "from sauron_train.cli import main; main()", "run", "--recipe", "phantom2d"]
+    more = ["--data", str(phantom), "--out", str(out), *SMALL]
+    with subprocess.Popen([*program, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+    assert Run(out).status == "finished"
+    assert Run(out).last_epoch == 3
+
+
 def broken(phantom: Path, folder: Path, how: str) -> Path:
     data = folder / "data"
     shutil.copytree(phantom, data)

@@ -159,7 +159,9 @@ def test_a_radius_asks_for_the_neighbours_of_all_epochs_at_once(app: Dashboard) 
     for radius in (0.25, 0.1):
         panel.radius.value = int(1000 * radius)
         expected = neighbours(run, radius).query("layer == 'dec_conv_1'")
-        assert panel.charts[0].values["dec_conv_1"] == pytest.approx(expected["neighbours"].tolist())
+        epochs, values = panel.charts[0].values["dec_conv_1"]
+        assert epochs == expected["epoch"].tolist()
+        assert values == pytest.approx(expected["neighbours"].tolist())
         assert panel.charts[0].title == f"Average neighbours within {radius:g} of a map's range"
     panel.radius.value = 300
     app.state.epoch = 4

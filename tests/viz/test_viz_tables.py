@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from rich.console import Console
+from sample import SampleRun, Spec
 from typer.testing import CliRunner
 
 from sauron_train.analysis.trends import paper_table4
+from sauron_train.runlog import Run
 from sauron_viz.cli import app, main
-from sauron_viz.tables import FORMATS, ChangesTable, as_html, as_latex, as_text, percent, print_table
+from sauron_viz.tables import FORMATS, ChangesTable, as_html, as_latex, as_text, changes_table, percent, print_table
 
 TABLE = pd.DataFrame(
     {
@@ -31,7 +34,7 @@ TABLE = pd.DataFrame(
 
 def test_percent() -> None:
     assert [percent(v) for v in (2.1, -46.04, 0.0, -0.04, math.inf, math.nan)] == [
-        "+2.1%", "-46.0%", "0.0%", "0.0%", "+∞", "–",
+        "+2.1%", "−46.0%", "0.0%", "0.0%", "+∞", "–",
     ]  # fmt: skip
 
 
@@ -39,8 +42,8 @@ def test_text() -> None:
     lines = as_text(ChangesTable.of(TABLE, "a run")).splitlines()
     assert lines[0].strip() == "a run"
     assert lines[1].split() == ["Conv.", "layer", "Filters", "Dip-test", "Distances", "δ_opt", "Avg.", "neighbours"]
-    assert lines[2].split() == ["enc_conv_1", "32", "+12.3%", "0.0%", "-74.3%"]
-    assert lines[3].split() == ["enc_conv_7", "256", "■", "+688.0%", "-22.0%", "+∞"]
+    assert lines[2].split() == ["enc_conv_1", "32", "+12.3%", "0.0%", "−74.3%"]
+    assert lines[3].split() == ["enc_conv_7", "256", "■", "+688.0%", "−22.0%", "+∞"]
     assert "dip rose in 1 of 1 layers with 256 filters or more and in 1 of 1 smaller ones" in " ".join(
         " ".join(lines).split()
     )
@@ -49,7 +52,7 @@ def test_text() -> None:
 def test_beside_the_paper() -> None:
     table = ChangesTable.of(TABLE, "a run", beside_paper=True)
     lines = as_text(table).splitlines()
-    assert lines[2].split() == ["enc_conv_1", "32", "+12.3%", "≠", "-46.0%", "0.0%", "≠", "+2.1%", "-74.3%", "-74.3%"]
+    assert lines[2].split() == ["enc_conv_1", "32", "+12.3%", "≠", "−46.0%", "0.0%", "≠", "+2.1%", "−74.3%", "−74.3%"]
     assert "Same sign as in the paper: 4 of 6 cells" in " ".join(" ".join(lines).split())
     whole = ChangesTable.of(paper_table4(), "the paper", beside_paper=True)
     assert "66 of 66 cells" in " ".join(whole.reading)
@@ -81,8 +84,8 @@ def test_csv_can_be_read_again() -> None:
 
 def test_groups_that_are_not_there_are_not_spoken_of() -> None:
     small = as_text(ChangesTable.of(TABLE[TABLE["filters"] < 256], "a run"))
-    assert "256 filters or more" not in small
-    assert "1 of 1 layers, all below 256 filters" in " ".join(small.split())
+    assert "dip rose in 1 of 1 layers; δ_opt" in " ".join(small.split())
+    assert "No layer has 256 filters or more" in " ".join(small.split())
     empty = TABLE.assign(dip=math.nan, delta_opt=math.nan, neighbours=math.nan)
     assert "it takes three epochs or more" in as_text(ChangesTable.of(empty, "a run"))
 
@@ -122,8 +125,28 @@ def test_command(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     out = tmp_path / "table.tex"
     assert CliRunner().invoke(app, ["table4", str(run), "--format", "latex", "--out", str(out)]).exit_code == 0
     assert out.read_text().rstrip().splitlines()[-1].startswith("%")
+    assert r"\toprule" in out.read_text()
+    by_name = tmp_path / "again.tex"
+    assert CliRunner().invoke(app, ["table4", str(run), "--out", str(by_name)]).exit_code == 0
+    assert r"\toprule" in by_name.read_text()
+    for target, sentence in ((out, "exists already"), (tmp_path, "exists already"), (tmp_path / "no" / "t", "make it")):
+        told = CliRunner().invoke(app, ["table4", str(run), "--out", str(target)])
+        assert sentence in str(told.exception)
     other = CliRunner().invoke(app, ["table4", str(run), "--paper"])
     assert "has other layers than the paper's network" in str(other.exception)
+
+
+def test_what_a_reader_must_know_of_the_run(runs: Path) -> None:
+    def reading(name: str, **asked: Any) -> str:
+        return " ".join(changes_table(Run(runs / name), **asked).reading)
+
+    assert "Filters were cut in this run" in reading("rats")
+    assert "Filters were cut" not in reading("rats", share=True) + reading("off")
+    assert "epochs; it is" not in reading("rats")
+    assert "2 of 3 epochs; it is failed" in reading("broken")
+    assert "told from the distances stored at 4 epochs (1, 4, 8, 12)" in reading("rats", sample="pca")
+    few = SampleRun(runs.parent / "few", Spec(init=3, levels=2, epochs=6, pruning=False)).run()
+    assert "(fewer than 4 values)" in " ".join(changes_table(Run(few.path)).reading)
 
 
 def test_no_run_is_one_sentence(
