@@ -1,4 +1,4 @@
-"""What measuring clusterability in every epoch costs, in parts of an epoch: the figures of docs/results.md.
+"""What measuring clusterability in every epoch costs, in parts of an epoch: the figures of docs/method.md.
 
 python benchmarks/clusterability_cost.py
 
