@@ -20,7 +20,7 @@ from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import box, esc, style_widget, text
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
 from sauron_viz.widgets.controls import Tabs
-from sauron_viz.widgets.feature_maps import FeatureMapsPanel
+from sauron_viz.widgets.explorer import ExplorerPanel
 from sauron_viz.widgets.header import Header
 from sauron_viz.widgets.layer_trends import LayerTrendsPanel
 from sauron_viz.widgets.overview import as_html, runs_table
@@ -28,7 +28,7 @@ from sauron_viz.widgets.panel import Panel
 from sauron_viz.widgets.pruning import PruningPanel
 from sauron_viz.widgets.viewer import Viewer
 
-__all__ = ["Costs", "Dashboard", "FeatureMaps", "LayerTrends", "PruningProgress", "RunsTable"]
+__all__ = ["Costs", "Dashboard", "FeatureMapExplorer", "LayerTrends", "PruningProgress", "RunsTable"]
 
 
 class App(ipywidgets.Box):
@@ -59,14 +59,14 @@ class App(ipywidgets.Box):
         self.body.layout.display = None if self.viewer.view else "none"
 
 
-class FeatureMaps(App):
-    """All maps of a layer, epoch by epoch."""
+class FeatureMapExplorer(App):
+    """All maps of a layer, epoch by epoch: which say the same thing, what went, and what would go."""
 
     title = "Feature maps"
 
     def fill(self) -> None:
         """One panel."""
-        self.panel = FeatureMapsPanel(self.viewer)
+        self.panel = ExplorerPanel(self.viewer)
         self.body.children = (self.panel,)
 
 
@@ -98,7 +98,7 @@ class Dashboard(App):
     def fill(self) -> None:
         """The row of tabs, and the first one."""
         self.kinds: dict[str, tuple[str, Callable[[Viewer], Panel]]] = {
-            "maps": ("Feature maps", FeatureMapsPanel),
+            "maps": ("Feature maps", ExplorerPanel),
             "trends": ("Layer trends", LayerTrendsPanel),
             "pruning": ("Pruning", PruningPanel),
         }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+
 from sauron_train.analysis.clusters import Clusters, clusters
+from sauron_train.runlog import LayerDistances
 from sauron_train.runlog.schema import Array
 from sauron_viz.frames import Frame, Pictures, Removed, make_frame, make_pictures
 
@@ -43,6 +48,44 @@ class Shelf:
         return self._view.kept(
             ("distances", epoch, layer, image), lambda: read.distances(image), lambda d: int(d.nbytes)
         )
+
+    def map_of(self, epoch: int, layer: str, image: int, number: int) -> Array:
+        """One map (*spatial) float16 of a filter that is there at that epoch."""
+        row = int(np.flatnonzero(self._filters(epoch, layer) == number)[0])
+        return np.asarray(self._volume(epoch, layer, image)[row])
+
+    def history(self, layer: str, number: int) -> pd.DataFrame:
+        """How far a filter was from others, at every epoch at which it was there.
+
+        Returns:
+            epoch, nearest, nearest_distance, reference_distance.
+        """
+        rows = []
+        for epoch, lie in self._lies(layer).items():
+            place = np.flatnonzero(lie.filters == number)
+            if len(place):
+                values = (lie.nearest[place[0]], lie.nearest_distance[place[0]], lie.reference_distance[place[0]])
+                rows.append((epoch, int(values[0]), float(values[1]), float(values[2])))
+        return pd.DataFrame(rows, columns=["epoch", "nearest", "nearest_distance", "reference_distance"])
+
+    def removal(self, layer: str, number: int) -> Removed | None:
+        """When a filter went, at whichever epoch; None for one that did not."""
+        for cut in self._view.prunings:
+            for gone in cut.removed if cut.layer == layer else ():
+                if gone.filter == number:
+                    return Removed(number, cut.epoch, cut.threshold, gone.nearest, gone.distance, gone.delta_prune)
+        return None
+
+    def _lies(self, layer: str) -> dict[int, LayerDistances]:
+        """How the maps of a layer lie to each other, epoch by epoch."""
+
+        def read(epoch: int) -> LayerDistances:
+            return self._view.run.distances(epoch, [layer])[layer]
+
+        return {
+            epoch: self._view.kept(("lie", epoch, layer), partial(read, epoch), _size)
+            for epoch in self._view.run.distance_epochs()
+        }
 
     def clusters(self, epoch: int, layer: str, image: int) -> Clusters:
         """Which of the maps that are left belong together within the radius of the run."""
@@ -97,3 +140,7 @@ class Shelf:
         """Maps (C, D, H, W) float16: another slice of the same volume is likely to be asked for next."""
         read = self._view.run.maps(epoch, layer)
         return self._view.kept(("maps", epoch, layer, image), lambda: read.image(image), lambda a: int(a.nbytes))
+
+
+def _size(lie: LayerDistances) -> int:
+    return int(sum(array.nbytes for array in vars(lie).values()))

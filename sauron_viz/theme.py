@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 # Matplotlib's Cividis at nine even steps (Nuñez, Anderton & Renslow, PLoS ONE 13(7):e0199239, 2018).
 _CIVIDIS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#fee838")
+# From blue over white to orange: ColorBrewer's PuOr and RdBu ends, which every kind of colour vision tells apart.
+_DIFFERENCE = ("#053061", "#4393c3", "#f7f7f7", "#f4a582", "#b35806")
 SAFE = ("#88ccee", "#cc6677", "#ddcc77", "#117733", "#332288", "#aa4499", "#44aa99", "#999933", "#882255")
 
 # Lines for losses and scores: the members of Safe that hold on white and, brightened, on black.
@@ -48,18 +50,25 @@ def dark_swaps(layers: Sequence[str]) -> dict[str, str]:
 
 @cache
 def palette(name: str) -> bytes:
-    """256 RGB colours as bytes for a canvas: "cividis" for maps, "grey" for images.
+    """256 RGB colours as bytes for a canvas.
+
+    "cividis" for maps, "near" for distances (bright = near), "grey" for images, "difference" for what has a sign.
 
     Raises:
         KeyError: no such palette.
     """
+    if name == "difference":
+        ends = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in _DIFFERENCE])
+        steps = np.linspace(0, len(_DIFFERENCE) - 1, 256)
+        mixed = [np.interp(steps, range(len(_DIFFERENCE)), ends[:, channel]) for channel in range(3)]
+        return np.stack(mixed, axis=-1).round().astype(np.uint8).tobytes()
     if name == "grey":
         return np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes()
     scale: npt.NDArray[np.uint8] = np.array(
         [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in cividis(list(np.linspace(0, 1, 256)))],
         dtype=np.uint8,
     )
-    return {"cividis": scale.tobytes()}[name]
+    return {"cividis": scale.tobytes(), "near": scale[::-1].tobytes()}[name]
 
 
 def class_colours(labels: Sequence[int]) -> dict[str, str]:

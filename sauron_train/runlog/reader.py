@@ -7,7 +7,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -134,17 +134,17 @@ class Run:
         last = self.last_epoch
         return [e for e in _numbered(self.path / files.DISTANCES, _EPOCH_FILE) if e <= last]
 
-    def distances(self, epoch: int) -> dict[str, LayerDistances]:
-        """How the maps of each layer lie to each other at an epoch, layer name to arrays.
+    def distances(self, epoch: int, layers: Iterable[str] | None = None) -> dict[str, LayerDistances]:
+        """How the maps of each layer, or of some, lie to each other at an epoch, layer name to arrays.
 
         Raises:
             RunError: not stored or damaged.
         """
         path = self.path / files.distances_file(epoch)
         names = [field.name for field in fields(LayerDistances)]
-        layers = [layer.name for layer in self.info.layers]
-        tensors, _ = _read_tensors(path, tuple(f"{layer}/{name}" for layer in layers for name in names))
-        return {layer: LayerDistances(**{name: tensors[f"{layer}/{name}"] for name in names}) for layer in layers}
+        wanted = [layer.name for layer in self.info.layers] if layers is None else list(layers)
+        tensors, _ = _read_tensors(path, tuple(f"{layer}/{name}" for layer in wanted for name in names))
+        return {layer: LayerDistances(**{name: tensors[f"{layer}/{name}"] for name in names}) for layer in wanted}
 
     def probe(self) -> Probe:
         """The probe images and labels.

@@ -72,7 +72,7 @@ export default {
     let alive = true;
     let library = null;
 
-    const name = () => (model.get("title") || "chart").toLowerCase().replace(/[^a-z0-9]+/g, "-");
+    const name = () => `${model.get("source")} ${model.get("title") || "chart"}`.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-");
     const save = (format) =>
       library.downloadImage(plot, { format, filename: name(), width: plot.clientWidth, height: plot.clientHeight, scale: 2 });
     const act = (text, what, run) => el("button", { type: "button", text, "aria-label": `Save ${what}`, onclick: run });

@@ -35,8 +35,9 @@ class PlotlyChart(anywidget.AnyWidget):
 
     `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
     point that was clicked: x, y, customdata and name of its trace; only x where the click met no point.
-    `hint` is what the pointer reads on the title. `values` are x and y in the place of those of a line, by its name: a
-    slider may change them many times a second, which takes too long for whole figures.
+    `hint` is what the pointer reads on the title, `source` the run, after which files are named. `values` are x and y
+    in the place of those of a line, by its name: a slider may change them many times a second, which takes too long for
+    whole figures.
     """
 
     _esm = script("chart.js")
@@ -46,6 +47,7 @@ class PlotlyChart(anywidget.AnyWidget):
     title = Unicode().tag(sync=True)
     note = Unicode().tag(sync=True)
     hint = Unicode().tag(sync=True)
+    source = Unicode().tag(sync=True)
     empty = Unicode("Nothing to draw yet.").tag(sync=True)
     clicked = Dict().tag(sync=True)
 

@@ -6,18 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import anywidget
-from traitlets import Int, List, Unicode
+from traitlets import Bool, Int, List, Unicode
 
 from sauron_viz.widgets.base import script
 
 
 class Slider(anywidget.AnyWidget):
-    """Steps through `options` (numbers); `value` is one of them. `texts`, if given, say what each is called."""
+    """Steps through `options` (numbers); `value` is one of them. `texts`, if given, say what each is called.
+
+    A `playable` one has a button that walks through them.
+    """
 
     _esm = script("slider.js")
     label = Unicode().tag(sync=True)
     suffix = Unicode().tag(sync=True)
     hint = Unicode().tag(sync=True)
+    playable = Bool(False).tag(sync=True)
     texts = List(Unicode()).tag(sync=True)
     options = List(Int()).tag(sync=True)
     value = Int(0).tag(sync=True)
@@ -48,6 +52,29 @@ class Tabs(anywidget.AnyWidget):
     label = Unicode("Views").tag(sync=True)
     options = List(List(Unicode())).tag(sync=True)
     value = Unicode().tag(sync=True)
+
+
+class Actions(anywidget.AnyWidget):
+    """Buttons in a row; `options` are [value, text] or [value, text, hint], `on_press` is told which was pressed.
+
+    `pressed` are those that stay in, `main` is the one that stands out.
+    """
+
+    _esm = script("actions.js")
+    options = List(List(Unicode())).tag(sync=True)
+    pressed = List(Unicode()).tag(sync=True)
+    disabled = List(Unicode()).tag(sync=True)
+    main = Unicode().tag(sync=True)
+
+    def __init__(self, on_press: Callable[[str], None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._on_press = on_press
+        self.on_msg(self._answer)
+
+    def _answer(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        value = str(content.get("press"))
+        if value in [option[0] for option in self.options] and value not in self.disabled:
+            self._on_press(value)
 
 
 class LayerPicker(anywidget.AnyWidget):

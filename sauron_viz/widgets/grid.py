@@ -9,7 +9,7 @@ import anywidget
 from traitlets import Bytes, Dict, Float, Int, List, Unicode
 
 from sauron_viz.frames import Frame
-from sauron_viz.theme import palette
+from sauron_viz.theme import palette as colours
 from sauron_viz.widgets.base import log_file, logger, script
 
 
@@ -41,7 +41,7 @@ class FeatureGrid(anywidget.AnyWidget):
     aspect = Float(1.0).tag(sync=True)
     label = Unicode().tag(sync=True)
     note = Unicode().tag(sync=True)
-    palette = Bytes(palette("cividis")).tag(sync=True)
+    palette = Bytes(colours("cividis")).tag(sync=True)
 
     def __init__(self, supply: Callable[[int], Frame | str], **kwargs: Any) -> None:
         """`supply` gives the frame of an epoch, or a sentence that says why there is none."""
@@ -69,10 +69,40 @@ class FeatureGrid(anywidget.AnyWidget):
         self.send(name | shape, buffers=[frame.pixels.tobytes(), frame.packed()])
 
 
+class Strip(anywidget.AnyWidget):
+    """A row of small maps with the numbers of their filters and a text each; `on_choose` is told which was clicked."""
+
+    _esm = script("strip.js")
+    pixels = Bytes(b"").tag(sync=True)
+    height = Int(0).tag(sync=True)
+    width = Int(0).tag(sync=True)
+    aspect = Float(1.0).tag(sync=True)
+    names = List(Int()).tag(sync=True)
+    texts = List(Unicode()).tag(sync=True)
+    label = Unicode().tag(sync=True)
+    palette = Bytes(colours("cividis")).tag(sync=True)
+
+    def __init__(self, on_choose: Callable[[int], None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._on_choose = on_choose
+        self.on_msg(self._answer)
+
+    def put(self, maps: Any, names: list[int], texts: list[str], aspect: float) -> None:
+        """Show maps (C, H, W) uint8."""
+        with self.hold_sync():
+            (self.height, self.width), self.aspect = maps.shape[1:], aspect
+            self.pixels, self.names, self.texts = maps.tobytes(), names, texts
+
+    def _answer(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        if content.get("choose") in self.names:
+            self._on_choose(content["choose"])
+
+
 class ImageView(anywidget.AnyWidget):
     """One image (height, width) uint8 under a palette, with outlines of two label maps over it.
 
-    `aspect` is the height of a pixel over its width.
+    `aspect` is the height of a pixel over its width. Another image `over` it, of any size, is mixed in by a slider from
+    0 to 100 %; `low` and `high` are the ends of its colours, in words.
     """
 
     _esm = script("image.js")
@@ -83,7 +113,14 @@ class ImageView(anywidget.AnyWidget):
     label = Bytes(b"").tag(sync=True)
     prediction = Bytes(b"").tag(sync=True)
     class_colours = Dict().tag(sync=True)
-    palette = Bytes(palette("grey")).tag(sync=True)
+    palette = Bytes(colours("grey")).tag(sync=True)
+    over = Bytes(b"").tag(sync=True)
+    over_height = Int(0).tag(sync=True)
+    over_width = Int(0).tag(sync=True)
+    over_palette = Bytes(colours("cividis")).tag(sync=True)
+    opacity = Int(100).tag(sync=True)
+    low = Unicode().tag(sync=True)
+    high = Unicode().tag(sync=True)
     caption = Unicode().tag(sync=True)
     alt = Unicode().tag(sync=True)
 
@@ -93,5 +130,8 @@ class ImageView(anywidget.AnyWidget):
             self.height, self.width = (0, 0) if image is None else image.shape
             self.pixels = b"" if image is None else image.tobytes()
             self.caption = caption
+            over = traits.pop("over", None)
+            self.over_height, self.over_width = (0, 0) if over is None else over.shape
+            self.over = b"" if over is None else over.tobytes()
             for name, value in traits.items():
                 setattr(self, name, value)

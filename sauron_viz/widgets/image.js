@@ -49,13 +49,32 @@ export default {
     const id = uniqueId("outlines");
     const drawn = el("input", { type: "checkbox", id, checked: true, onchange: () => draw() });
     const toggle = el("div", { class: "sauron-check", hidden: true }, drawn, el("label", { for: id, text: "Outlines" }));
-    const figure = el("figure", { class: "sauron-image" }, el("header", {}, caption, toggle), canvas);
+    const slider = el("input", { type: "range", min: 0, max: 100, id: uniqueId("opacity"), oninput: () => mix() });
+    const share = el("output", { for: slider.id });
+    const mixer = el("div", { class: "sauron-mixer", hidden: true }, el("label", { for: slider.id, text: "Map over input" }), slider, share);
+    const bar = el("canvas", { class: "sauron-bar", width: 256, height: 1, "aria-hidden": "true" });
+    const [low, high] = [el("span", {}), el("span", {})];
+    const scale = el("div", { class: "sauron-scale", hidden: true }, low, bar, high);
+    const figure = el("figure", { class: "sauron-image" }, el("header", {}, caption, toggle), canvas, scale, mixer);
     root.append(figure);
 
-    function picture() {
-      const [h, w] = [model.get("height"), model.get("width")];
-      const table = lookupTable(model.get("palette"));
-      const source = bytes(model.get("pixels"));
+    function mix() {
+      setTrait(model, "opacity", Number(slider.value));
+      draw();
+    }
+
+    // The colours of what lies over the image, with the values at their ends.
+    function drawScale(shown) {
+      scale.hidden = !shown || !model.get("high");
+      if (scale.hidden) return;
+      [low.textContent, high.textContent] = [model.get("low"), model.get("high")];
+      const context = bar.getContext("2d");
+      const image = context.createImageData(256, 1);
+      new Uint32Array(image.data.buffer).set(lookupTable(model.get("over_palette")));
+      context.putImageData(image, 0, 0);
+    }
+
+    function picture(source, h, w, table) {
       const offscreen = new OffscreenCanvas(w, h);
       const context = offscreen.getContext("2d");
       const image = context.createImageData(w, h);
@@ -84,7 +103,21 @@ export default {
       canvas.style.height = `${canvas.height / dpr}px`;
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = canvas.width < w;
-      context.drawImage(picture(), 0, 0, canvas.width, canvas.height);
+      const base = picture(bytes(model.get("pixels")), h, w, lookupTable(model.get("palette")));
+      context.drawImage(base, 0, 0, canvas.width, canvas.height);
+      const [oh, ow] = [model.get("over_height"), model.get("over_width")];
+      const covered = oh > 0 && model.get("over").byteLength === oh * ow;
+      mixer.hidden = !covered;
+      drawScale(covered);
+      if (covered) {
+        slider.value = model.get("opacity");
+        share.textContent = `${model.get("opacity")} %`;
+        context.globalAlpha = model.get("opacity") / 100;
+        context.imageSmoothingEnabled = canvas.width < ow;
+        const over = picture(bytes(model.get("over")), oh, ow, lookupTable(model.get("over_palette")));
+        context.drawImage(over, 0, 0, canvas.width, canvas.height);
+        context.globalAlpha = 1;
+      }
       const colours = model.get("class_colours");
       for (const [name, dash] of [["label", []], ["prediction", [4 * dpr, 3 * dpr]]]) {
         const mask = bytes(model.get(name));
@@ -102,7 +135,7 @@ export default {
 
     const stop = listen(
       model,
-      ["pixels", "label", "prediction", "palette", "caption", "alt", "height", "width", "class_colours"],
+      ["pixels", "label", "prediction", "palette", "over", "over_palette", "opacity", "low", "high", "caption", "alt", "height", "width", "class_colours"],
       () => requestAnimationFrame(draw),
     );
     const observer = new ResizeObserver(draw);

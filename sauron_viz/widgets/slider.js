@@ -1,5 +1,7 @@
 // A native range input that steps through a list of numbers, such as the epochs whose maps are stored.
 
+const STEP_EVERY = 700;
+
 export default {
   render({ model, el: root }) {
     const id = uniqueId("slider");
@@ -8,8 +10,41 @@ export default {
     const label = el("label", { for: id });
     const marks = el("div", { class: "sauron-ticks", "aria-hidden": "true" });
     const track = el("div", { class: "sauron-track" }, input, marks);
-    const box = el("div", { class: "sauron-field sauron-slider" }, label, track, output);
+    const play = el("button", { type: "button", class: "sauron-play", hidden: true, onclick: () => (timer ? pause() : start()) });
+    const box = el("div", { class: "sauron-field sauron-slider" }, label, play, track, output);
+    let timer = 0;
     root.append(box);
+
+    function start() {
+      const options = model.get("options");
+      if (model.get("value") === options[options.length - 1]) choose(options[0]);
+      timer = setInterval(step, STEP_EVERY);
+      face();
+    }
+
+    function pause() {
+      clearInterval(timer);
+      timer = 0;
+      face();
+    }
+
+    function step() {
+      const options = model.get("options");
+      const next = options.indexOf(model.get("value")) + 1;
+      if (next < options.length) choose(options[next]);
+      if (next >= options.length - 1) pause();
+    }
+
+    function choose(value) {
+      setTrait(model, "value", value);
+      draw();
+    }
+
+    function face() {
+      play.textContent = timer ? "❚❚" : "▶";
+      play.setAttribute("aria-label", timer ? "Stop playing" : `Play through ${model.get("label").toLowerCase()}s`);
+      box.dataset.playing = timer ? "yes" : "no";
+    }
 
     function tick(option, index, count, chosen) {
       const share = count > 1 ? index / (count - 1) : 0.5;
@@ -25,6 +60,7 @@ export default {
       input.max = Math.max(0, options.length - 1);
       input.value = index;
       input.disabled = options.length < 2;
+      play.hidden = !model.get("playable") || options.length < 2;
       const texts = model.get("texts");
       const called = (at) => texts[at] ?? options[at] ?? "";
       output.textContent = options.length ? `${called(index)}${model.get("suffix")}` : "–";
@@ -35,9 +71,14 @@ export default {
       box.dataset.value = options[index] ?? "";
     }
 
+    input.addEventListener("pointerdown", pause);
     input.addEventListener("input", () => setTrait(model, "value", model.get("options")[Number(input.value)]));
-    const stop = listen(model, ["options", "value", "label", "suffix", "texts", "hint"], draw);
+    const stop = listen(model, ["options", "value", "label", "suffix", "texts", "hint", "playable"], draw);
     draw();
-    return stop;
+    face();
+    return () => {
+      clearInterval(timer);
+      stop();
+    };
   },
 };

@@ -121,6 +121,10 @@ class Viewer:
         if isinstance(wanted, (int, float)) and math.isfinite(wanted):
             self.state.epoch = min(_epochs(self.view), key=lambda epoch: abs(epoch - wanted))
 
+    def choose_filter(self, number: int) -> None:
+        """Look at a filter of the chosen layer."""
+        self.state.filter = number
+
     def _find_runs(self) -> None:
         try:
             self.state.runs = self.library.names()

@@ -14,7 +14,7 @@ from asking import ask
 from sample import SampleRun, Spec, write_run
 
 from sauron_train.errors import RunError
-from sauron_viz.apps import Costs, Dashboard, FeatureMaps, PruningProgress, RunsTable
+from sauron_viz.apps import Costs, Dashboard, FeatureMapExplorer, PruningProgress, RunsTable
 from sauron_viz.runs import Library
 from sauron_viz.widgets.base import Notice
 from sauron_viz.widgets.pruning import cuts_table
@@ -22,7 +22,7 @@ from sauron_viz.widgets.pruning import cuts_table
 
 def test_a_growing_run_is_followed_unless_the_reader_went_back(tmp_path: Path) -> None:
     run = SampleRun(tmp_path / "live", Spec(every=1)).run(until=2)
-    app = FeatureMaps(tmp_path)
+    app = FeatureMapExplorer(tmp_path)
     assert app.state.epoch == 2
     version = app.state.version
     app.viewer.beat()
@@ -39,7 +39,7 @@ def test_a_growing_run_is_followed_unless_the_reader_went_back(tmp_path: Path) -
 
 def test_a_run_that_was_trained_again_under_its_name_is_opened_again(tmp_path: Path) -> None:
     path = write_run(tmp_path / "demo", Spec(epochs=4))
-    app = FeatureMaps(tmp_path)
+    app = FeatureMapExplorer(tmp_path)
     base, frame = app.panel.grid.base, ask(app, 4)[1][0]
     again = tmp_path / "again"
     write_run(again, Spec(epochs=4, seed=8, pruning=False, created="2024-05-01T09:30:00+00:00"))
@@ -57,7 +57,7 @@ def test_a_run_that_was_trained_again_under_its_name_is_opened_again(tmp_path: P
 
 def test_a_run_is_opened_again_even_where_no_beat_fell_between(tmp_path: Path) -> None:
     path = write_run(tmp_path / "demo", Spec(epochs=4))
-    app = FeatureMaps(tmp_path)
+    app = FeatureMapExplorer(tmp_path)
     frame = ask(app, 4)[1][0]
     shutil.rmtree(path)
     write_run(path, Spec(epochs=4, seed=8, created="2024-05-01T09:30:00+00:00"))

@@ -11,7 +11,7 @@ from asking import ask
 from sample import SampleRun, Spec
 
 from sauron_train.analysis.tables import neighbours
-from sauron_viz.apps import Dashboard, FeatureMaps, PruningProgress
+from sauron_viz.apps import Dashboard, FeatureMapExplorer, PruningProgress
 from sauron_viz.widgets.viewer import Viewer
 
 
@@ -65,9 +65,9 @@ def test_controls_write_to_the_state(app: Dashboard) -> None:
     panel.grid.filter = 2
     state = app.state
     assert (state.epoch, state.layer, state.image, state.filter) == (4, "enc_conv_2", 1, 2)
-    assert panel.chosen.caption == "Filter 2"
-    assert panel.chosen.pixels
-    assert "δ to the nearest" in panel.detail.value
+    assert panel.selected.picture.caption.startswith("Filter 2 over")
+    assert panel.selected.picture.over
+    assert "δ to the nearest" in panel.selected.numbers.value
 
 
 def test_a_click_in_a_chart_chooses_the_nearest_stored_epoch(app: Dashboard) -> None:
@@ -107,24 +107,23 @@ def test_any_epoch_can_be_chosen_in_a_run_without_maps(tmp_path: Path) -> None:
 def test_the_scale_of_the_whole_layer_holds_beside_the_grid_too(app: Dashboard) -> None:
     panel = app.panels["maps"]
     app.state.filter = 2
-    own = panel.chosen.pixels
-    frame = panel._frame(app.state.epoch)
+    picture = panel.selected.picture
+    own, ends = picture.over, (picture.low, picture.high)
+    frame = panel.scene.frame()
     panel.scale.value = "layer"
-    assert panel.chosen.pixels == frame.on_common_scale(frame.index(2)).tobytes() != own
-    assert "Colours of the whole layer" in panel.detail.value
-    low, high = frame.whole_range
-    assert f"<span>{low:.3g}</span>" in panel.detail.value
-    assert f"<span>{high:.3g}</span>" in panel.detail.value
+    assert picture.over == frame.on_common_scale(frame.index(2)).tobytes() != own
+    assert (picture.low, picture.high) == tuple(f"{end:.3g}".replace("-", "−") for end in frame.whole_range)
     panel.scale.value = "map"
-    assert panel.chosen.pixels == own
-    assert "Colours of filter 2" in panel.detail.value
+    assert picture.over == own
+    assert (picture.low, picture.high) == ends
 
 
 def test_a_removed_filter_is_traced_to_its_cut(app: Dashboard) -> None:
     cut = next(c for c in app.viewer.view.prunings if c.layer == app.state.layer)
     app.state.filter = cut.removed[0].filter
-    assert f"removed at epoch {cut.epoch}" in app.panels["maps"].detail.value
-    assert f"filter {cut.removed[0].nearest}" in app.panels["maps"].detail.value
+    said = app.panels["maps"].selected.numbers.value
+    assert f'Removed at epoch</td><td class="num">{cut.epoch}</td>' in said
+    assert f"{cut.removed[0].nearest}, at {cut.removed[0].distance:.3f}" in said
 
 
 def test_the_selection_survives_a_change_of_epoch_but_not_of_run(app: Dashboard) -> None:
@@ -137,7 +136,7 @@ def test_the_selection_survives_a_change_of_epoch_but_not_of_run(app: Dashboard)
 
 
 def test_slices_start_where_most_is_labelled_and_follow_the_axis(runs: Path) -> None:
-    app = FeatureMaps(runs)
+    app = FeatureMapExplorer(runs)
     app.state.run = "kits"
     panel = app.panel
     labels = app.viewer.view.probe().labels[0]
@@ -199,7 +198,7 @@ def test_terms_are_explained_where_they_stand(app: Dashboard) -> None:
     assert second.hint == ""
     app.tabs.value = "maps"
     app.state.epoch, app.state.filter = 1, 1
-    assert 'title="δ_prune: distance' in app.panels["maps"].detail.value
+    assert 'title="δ_prune: distance' in app.panels["maps"].selected.numbers.value
 
 
 def test_the_address_carries_the_view(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,226 @@
+"""Which maps say the same thing? All maps of a layer, and cards beside them that look into one, or at all of them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import ipywidgets
+import numpy as np
+
+from sauron_train.errors import SauronError
+from sauron_train.runlog.schema import Array
+from sauron_viz.frames import Frame
+from sauron_viz.runs import RunView
+from sauron_viz.widgets.base import box, esc, show, text
+from sauron_viz.widgets.controls import Choice, Select, Slider, Tabs
+from sauron_viz.widgets.explorer.matrix import MatrixCard
+from sauron_viz.widgets.explorer.scene import Card, Scene
+from sauron_viz.widgets.explorer.selected import SelectedCard
+from sauron_viz.widgets.grid import FeatureGrid
+from sauron_viz.widgets.panel import Panel
+
+_SIZES = [["0", "Fit"], ["48", "S"], ["80", "M"], ["144", "L"]]
+_SCALES = [["map", "Each map"], ["layer", "Layer"]]
+_ORDERS = [
+    ["number", "Number"],
+    ["clusters", "Clusters"],
+    ["reference", "Distance to reference"],
+    ["variance", "Variance"],
+]
+_REMOVED = [["shown", "Shown"], ["hidden", "Hidden"]]
+_CARDS = [["map", "Map"], ["distances", "Distances"]]
+
+
+class ExplorerPanel(Panel):
+    """Choose layer, epoch, probe image and, in 3D, a slice; what is chosen in one card is chosen in all."""
+
+    watches: ClassVar[tuple[str, ...]] = ("version", "epoch", "layer", "image", "filter")
+
+    def build(self) -> None:
+        """Make the controls, the grid and the cards beside it."""
+        self._busy = False
+        self.scene = Scene(self.viewer)
+        self._build_controls()
+        self.grid = FeatureGrid(self._supply)
+        self.selected = SelectedCard(self.scene)
+        self.matrix = MatrixCard(self.scene, self._pick)
+        self.cards: dict[str, Card] = {"map": self.selected, "distances": self.matrix}
+        self.tabs = Tabs(label="Beside the grid", options=_CARDS, value="map")
+        side = box(self.tabs, *(card.widget for card in self.cards.values()), css="sauron-card sauron-side")
+        left = box(box(self.grid, css="sauron-card sauron-stack"), self.selected.below, css="sauron-stack")
+        self.main = box(left, side, css="sauron-maps")
+        self.empty = text("", "sauron-card")
+        self.children = (self.controls, self.empty, self.main)
+        self._link()
+
+    def update(self) -> None:
+        """Follow the state; controls that follow it must not write back."""
+        view = self.viewer.view
+        epochs = view.map_epochs if view else []
+        for widget in (self.controls, self.main):
+            show(widget, bool(epochs))
+        show(self.empty, not epochs)
+        if view is None or not epochs:
+            self.empty.value = f'<p class="sauron-empty">{esc(self._why_empty())}</p>'
+            self.grid.base = self.matrix.matrix.base = ""
+            return
+        self._busy = True
+        try:
+            self._update_controls(view, epochs)
+        finally:
+            self._busy = False
+        self._update_grid(view, epochs)
+        self._update_card()
+
+    def _build_controls(self) -> None:
+        self.layer = Select(label="Layer")
+        self.image = Select(label="Probe image")
+        self.axis = Choice(label="Slice along")
+        self.order = Select(label="Order", options=_ORDERS, value="number")
+        self.removed = Choice(label="Removed filters", options=_REMOVED, value="shown")
+        self.scale = Choice(label="Colours over", options=_SCALES, value="map")
+        self.size = Choice(label="Size", options=_SIZES, value="0")
+        self.epoch = Slider(label="Epoch", playable=True)
+        self.slice = Slider(label="Slice")
+        for slider in (self.epoch, self.slice):
+            slider.add_class("sauron-wide")
+        choices = (self.layer, self.image, self.axis, self.order, self.removed, self.scale, self.size)
+        self.controls = box(
+            box(*choices, css="sauron-row sauron-close"),
+            box(self.epoch, self.slice, css="sauron-row"),
+            css="sauron-toolbar",
+        )
+
+    def _link(self) -> None:
+        state, guard, matrix = self.viewer.state, self.viewer.guard, self.matrix.matrix
+        # The browser itself moves the grid with the controls. One way only: an epoch that comes late from the kernel
+        # would otherwise pull back a slider that is being dragged.
+        for control, trait in ((self.epoch, "epoch"), (self.order, "order")):
+            for target in (self.grid, matrix):
+                ipywidgets.jsdlink((control, "value"), (target, trait))
+        for source, target, trait in (
+            ((self.scale, "value"), self.grid, "scale"),
+            ((self.removed, "value"), self.grid, "removed"),
+            ((self.grid, "filter"), matrix, "filter"),
+            ((matrix, "marked"), self.grid, "marked"),
+        ):
+            ipywidgets.jsdlink(source, (target, trait))
+        self.epoch.observe(guard(lambda change: self._set("epoch", change.new)), "value")
+        self.layer.observe(guard(lambda change: self._set("layer", change.new)), "value")
+        self.image.observe(guard(lambda change: self._set("image", int(change.new or 0))), "value")
+        self.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
+        self.scale.observe(guard(lambda _: self._update_card()), "value")
+        self.size.observe(guard(lambda change: setattr(self.grid, "size", int(change.new))), "value")
+        self.axis.observe(guard(lambda _: self._cut_elsewhere()), "value")
+        self.slice.observe(guard(lambda _: self.update()), "value")
+        self.tabs.observe(guard(lambda _: self._update_card()), "value")
+
+    def _set(self, trait: str, value: Any) -> None:
+        if not self._busy:
+            setattr(self.viewer.state, trait, value)
+
+    def _why_empty(self) -> str:
+        view = self.viewer.view
+        if view is None:
+            return str(self.viewer.state.problem)
+        if view.status == "running":
+            return (
+                "This run has not stored feature maps yet. They appear here by themselves, at the first epoch "
+                f"and then every {view.config.maps_every}."
+            )
+        return "This run holds no feature maps."
+
+    def _update_controls(self, view: RunView, epochs: list[int]) -> None:
+        state = self.viewer.state
+        with self.epoch.hold_sync():
+            self.epoch.options = epochs
+            wanted = state.epoch if state.epoch in epochs else epochs[-1]
+            moved = wanted != self.epoch.value
+            self.epoch.value = self.scene.epoch = wanted
+        if moved:
+            # Only then: where the reader moved the slider, the browser has moved the grid, and is ahead of the kernel.
+            self.grid.epoch = self.matrix.matrix.epoch = wanted
+        stored = set(view.run.map_layers(wanted))
+        left = _filters_left(view, wanted)
+        options = [
+            [info.name, f"{info.name} – {left.get(info.name, info.filters)} of {info.filters}", info.part.capitalize()]
+            for info in self.viewer.layers
+            if info.name in stored or not stored
+        ]
+        with self.layer.hold_sync():
+            self.layer.options = options
+            self.layer.value = state.layer
+        with self.image.hold_sync():
+            self.image.options = [[str(i), name] for i, name in enumerate(view.probe().names)]
+            self.image.value = str(state.image)
+        self._update_slices(view.probe().labels)
+        show(self.removed, view.pruned)
+
+    def _update_slices(self, labels: Array) -> None:
+        solid = labels.ndim == 4
+        show(self.axis, solid)
+        show(self.slice, solid)
+        if not solid:
+            return
+        if not self.axis.options:
+            self.axis.options, self.axis.value = [["0", "1"], ["1", "2"], ["2", "3"]], "0"
+        self.scene.axis = int(self.axis.value)
+        size = labels.shape[1 + self.scene.axis]
+        if len(self.slice.options) != size:
+            with self.slice.hold_sync():
+                self.slice.options = list(range(size))
+                self.slice.value = _fullest(labels[self.viewer.state.image], self.scene.axis)
+        self.scene.share = (self.slice.value + 0.5) / size
+
+    def _cut_elsewhere(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self.slice.options = []
+            self._busy = False
+            self.update()
+
+    def _update_grid(self, view: RunView, epochs: list[int]) -> None:
+        state, matrix = self.viewer.state, self.matrix.matrix
+        cut = f"{self.axis.value}@{self.slice.value}" if self.slice.options else "2d"
+        with self.grid.hold_sync():
+            self.grid.epochs = epochs
+            self.grid.aspect = self.scene.aspect
+            self.grid.label = f"Maps of {state.layer}"
+            self.grid.base = f"{state.run}|{view.created}|{state.layer}|{state.image}|{cut}"
+            self.grid.filter = state.filter
+        with matrix.hold_sync():
+            # Distances are of whole maps, so another slice has the same.
+            matrix.base = f"{state.run}|{view.created}|{state.layer}|{state.image}"
+            matrix.filter = state.filter
+
+    def _update_card(self) -> None:
+        """Only the card that is seen is brought up to date."""
+        if not self.viewer.view or not self.viewer.view.map_epochs:
+            return
+        self.selected.common = self.scale.value == "layer"
+        self.matrix.matrix.active = self.tabs.value == "distances"
+        for key, card in self.cards.items():
+            show(card.widget, key == self.tabs.value)
+        self.cards[self.tabs.value].update()
+
+    def _pick(self, first: int, second: int) -> None:
+        """Two maps of a cell of the matrix: the one is chosen, the other pinned beside it."""
+        self.selected.pinned = first if first != second else -1
+        self.viewer.state.filter = second
+
+    def _supply(self, epoch: int) -> Frame | str:
+        try:
+            return self.scene.frame(epoch)
+        except SauronError as error:
+            return str(error)
+
+
+def _fullest(labels: Array, axis: int) -> int:
+    """The slice in which most is labelled."""
+    others = tuple(a for a in range(labels.ndim) if a != axis)
+    return int(np.argmax((labels > 0).sum(axis=others)))
+
+
+def _filters_left(view: RunView, epoch: int) -> dict[str, int]:
+    rows = view.layers[view.layers["epoch"] == epoch]
+    return dict(zip(rows["layer"], (int(n) for n in rows["filters"]), strict=True))

@@ -1,0 +1,171 @@
+"""The explorer's cards: tests set traits and send messages, as the browser does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sample import Spec, write_run
+
+from sauron_viz.apps import FeatureMapExplorer
+from sauron_viz.theme import palette
+from sauron_viz.widgets.explorer.matrix import matrix_message
+
+
+@pytest.fixture
+def app(runs: Path) -> FeatureMapExplorer:
+    made = FeatureMapExplorer(runs)
+    made.state.run = "rats"
+    return made
+
+
+def test_without_a_choice_the_input_is_shown(app: FeatureMapExplorer) -> None:
+    card = app.panel.selected
+    assert card.picture.caption == "Input: rat_031"
+    assert card.picture.pixels
+    assert not card.picture.over
+    assert card.more.layout.display == "none"
+    assert "Choose a map" in card.numbers.value
+
+
+def test_the_nearest_maps_are_offered_and_can_be_chosen(app: FeatureMapExplorer) -> None:
+    app.state.layer = "enc_conv_6"
+    frame = app.panel.scene.frame()
+    number = int(frame.stats.filters[frame.left[3]])
+    app.state.filter = number
+    card, distances = app.panel.selected, app.viewer.view.shelf.distances(12, "enc_conv_6", 0)
+    order = [i for i in np.argsort(distances[3], kind="stable") if i != 3][:6]
+    assert card.nearest.names == frame.stats.filters[frame.left[order]].tolist()
+    assert card.nearest.texts == [f"{distances[3, i]:.3f}" for i in order]
+    assert len(card.nearest.pixels) == 6 * card.nearest.height * card.nearest.width
+    card.nearest._answer(None, {"choose": card.nearest.names[2]}, [])
+    assert app.state.filter == frame.stats.filters[frame.left[order[2]]]
+    card.nearest._answer(None, {"choose": 10_000}, [])
+    assert app.state.filter != 10_000
+
+
+def test_a_filter_that_went_shows_its_survivor(app: FeatureMapExplorer) -> None:
+    cut = next(c for c in app.viewer.view.prunings if c.layer == app.state.layer and c.epoch > 1)
+    app.state.filter = cut.removed[0].filter
+    assert app.panel.selected.nearest.names in ([cut.removed[0].nearest], [])
+    assert app.panel.selected.picture.over
+
+
+def test_two_maps_side_by_side_with_their_difference(app: FeatureMapExplorer) -> None:
+    card = app.panel.selected
+    app.state.filter = 1
+    card.actions._answer(None, {"press": "pin"}, [])
+    assert card.actions.options[0][1] == "Unpin"
+    assert card.pair_box.layout.display == "none", "one map has no difference"
+    app.state.filter = 2
+    assert card.pair_box.layout.display is None
+    assert [picture.caption for picture in card.pair] == ["1 (pinned)", "2", "2 − 1"]
+    a, b, difference = (np.frombuffer(picture.pixels, np.uint8).astype(int) for picture in card.pair)
+    np.testing.assert_allclose(difference, 127.5 + (b - a) / 2, atol=1)
+    assert card.pair[2].palette == palette("difference")
+    card.actions._answer(None, {"press": "pin"}, [])
+    app.state.filter = 1
+    card.actions._answer(None, {"press": "pin"}, [])
+    app.state.filter = 1
+    assert card.pair_box.layout.display == "none"
+
+
+def test_history_and_values(app: FeatureMapExplorer) -> None:
+    app.state.filter = 2
+    history, histogram = app.panel.selected.below.children
+    data = json.loads(history.figure)["data"]
+    lies = app.viewer.view.run.distances(5)["dec_conv_3"]
+    place = lies.filters.tolist().index(2)
+    nearest = next(trace for trace in data if trace["name"] == "to the nearest")
+    assert nearest["y"][nearest["x"].index(5)] == pytest.approx(float(lies.nearest_distance[place]))
+    assert any("τ" in trace["name"] for trace in data)
+    assert sum(json.loads(histogram.figure)["data"][0]["y"]) == 48 * 48
+    assert (history.source, histogram.title) == ("rats", "Values of filter 2")
+    history.clicked = {"x": 3.8}
+    assert app.state.epoch == 4
+    app.state.run = "off"
+    app.state.filter = 2
+    assert "τ" not in history.figure
+    assert history.source == "off"
+
+
+def test_a_volume_is_shown_in_three_planes(app: FeatureMapExplorer) -> None:
+    app.state.run = "kits"
+    app.state.filter = 1
+    card, scene = app.panel.selected, app.panel.scene
+    assert card.plane_box.layout.display is None
+    volume = app.viewer.view.shelf.map_of(scene.epoch, scene.layer, scene.image, 1)
+    shapes = [(picture.height, picture.width) for picture in card.planes]
+    assert shapes == [volume.shape[1:], (volume.shape[0], volume.shape[2]), volume.shape[:2]]
+    app.state.run = "rats"
+    app.state.filter = 1
+    assert card.plane_box.layout.display == "none"
+
+
+def ask(app: FeatureMapExplorer, content: dict[str, Any]) -> list[Any]:
+    matrix, sent = app.panel.matrix.matrix, []
+    matrix.send = lambda content, buffers=None: sent.append((content, buffers or []))
+    matrix._answer(matrix, content, [])
+    return sent
+
+
+def test_the_matrix_is_in_the_order_of_the_grid(app: FeatureMapExplorer) -> None:
+    panel = app.panel
+    panel.tabs.value = "distances"
+    assert panel.matrix.matrix.active
+    content, buffers = ask(app, {"want": 12, "base": panel.matrix.matrix.base})[0]
+    frame, count = panel.scene.frame(), content["n"]
+    stored = app.viewer.view.shelf.distances(12, "dec_conv_3", 0)
+    values = np.frombuffer(buffers[0], np.uint16).reshape(count, count) / 65534 * content["most"]
+    np.testing.assert_allclose(values, stored, atol=content["most"] / 60_000)
+    numbers = np.frombuffer(buffers[1], np.int32).reshape(-1, count)
+    assert numbers[0].tolist() == frame.stats.filters[frame.left].tolist()
+    by_cluster = numbers[2 + content["orders"].index("clusters")]
+    grid = [row for row in frame.orders["clusters"] if frame.is_left(row)]
+    assert numbers[0][by_cluster].tolist() == frame.stats.filters[grid].tolist()
+    assert ask(app, {"want": 12, "base": "another"}) == []
+    assert "no maps" in ask(app, {"want": 99, "base": panel.matrix.matrix.base})[0][0]["note"]
+    assert "clusters" in panel.matrix.note.value
+    table = panel.matrix.csv().splitlines()
+    assert len(table) == count + 1
+    assert float(table[1].split(",")[2]) == pytest.approx(float(stored[0, 1]), rel=1e-5)
+
+
+def test_a_cell_of_the_matrix_shows_its_two_maps(app: FeatureMapExplorer) -> None:
+    ask(app, {"pick": [1, 3]})
+    assert (app.panel.selected.pinned, app.state.filter) == (1, 3)
+    ask(app, {"pick": [4, 4]})
+    assert (app.panel.selected.pinned, app.state.filter) == (-1, 4)
+
+
+def test_distances_that_are_no_numbers_are_marked(app: FeatureMapExplorer) -> None:
+    frame = app.panel.scene.frame()
+    distances = np.array(app.viewer.view.shelf.distances(12, "dec_conv_3", 0))
+    distances[1, :] = np.nan
+    _, buffers = matrix_message(frame, distances)
+    values = np.frombuffer(buffers[0], np.uint16).reshape(distances.shape)
+    assert (values[1] == 65535).all()
+    assert values[0, 0] == 0
+
+
+def test_only_the_card_that_is_seen_is_drawn(app: FeatureMapExplorer) -> None:
+    panel = app.panel
+    panel.tabs.value = "distances"
+    before = panel.selected.picture.caption
+    app.state.filter = 2
+    assert panel.selected.picture.caption == before
+    panel.tabs.value = "map"
+    assert panel.selected.picture.caption.startswith("Filter 2 over")
+    assert panel.matrix.widget.layout.display == "none"
+    assert not panel.matrix.matrix.active
+
+
+def test_a_run_without_maps_has_words_and_no_cards(tmp_path: Path) -> None:
+    write_run(tmp_path / "bare", Spec(maps=False, epochs=2), "finished")
+    app = FeatureMapExplorer(tmp_path)
+    assert "holds no feature maps" in app.panel.empty.value
+    assert app.panel.main.layout.display == "none"
+    assert app.panel.matrix.matrix.base == ""
