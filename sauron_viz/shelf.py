@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sauron_train.analysis.clusters import Clusters, clusters
+from sauron_train.analysis.removal import delta_prune
 from sauron_train.runlog import LayerDistances
 from sauron_train.runlog.schema import Array
 from sauron_viz.frames import Frame, Pictures, Removed, make_frame, make_pictures
@@ -49,9 +50,25 @@ class Shelf:
             ("distances", epoch, layer, image), lambda: read.distances(image), lambda d: int(d.nbytes)
         )
 
+    def filters(self, epoch: int, layer: str) -> Array:
+        """Original numbers (C,) of the filters that are left."""
+        read = self._view.run.maps(epoch, layer)
+        return self._view.kept(("filters", epoch, layer), lambda: read.filters, lambda f: int(f.nbytes))
+
+    def delta_prune(self, epoch: int, layer: str) -> Array:
+        """(C, C) δ_prune of every map to every other as π, over the probe images, from the maps as they are stored."""
+        stored = self._view.run.maps(epoch, layer)
+
+        def make() -> Array:
+            window = max(1, self._view.config.loss.window // stored.pooling)
+            maps = (stored.image(i)[None].astype(np.float32) for i in range(stored.shape[0]))
+            return np.asarray(np.mean([delta_prune(one, window) for one in maps], axis=0), dtype=np.float32)
+
+        return self._view.kept(("delta_prune", epoch, layer), make, lambda d: int(d.nbytes))
+
     def map_of(self, epoch: int, layer: str, image: int, number: int) -> Array:
         """One map (*spatial) float16 of a filter that is there at that epoch."""
-        row = int(np.flatnonzero(self._filters(epoch, layer) == number)[0])
+        row = int(np.flatnonzero(self.filters(epoch, layer) == number)[0])
         return np.asarray(self._volume(epoch, layer, image)[row])
 
     def history(self, layer: str, number: int) -> pd.DataFrame:
@@ -105,12 +122,8 @@ class Shelf:
             for gone in cut.removed
         }
         info = next(info for info in self._view.info.layers if info.name == layer)
-        left = set(self._filters(epoch, layer).tolist())
+        left = set(self.filters(epoch, layer).tolist())
         return [records.get(number, Removed(number)) for number in range(info.filters) if number not in left]
-
-    def _filters(self, epoch: int, layer: str) -> Array:
-        read = self._view.run.maps(epoch, layer)
-        return self._view.kept(("filters", epoch, layer), lambda: read.filters, lambda f: int(f.nbytes))
 
     def _last_seen(self, numbers: list[int], epoch: int, layer: str) -> dict[int, int]:
         """The latest epoch before this one whose stored maps still have each filter."""
@@ -120,7 +133,7 @@ class Shelf:
                 break
             if layer not in self._view.run.map_layers(before):
                 continue
-            here = wanted & set(self._filters(before, layer).tolist())
+            here = wanted & set(self.filters(before, layer).tolist())
             found |= dict.fromkeys(here, before)
             wanted -= here
         return found

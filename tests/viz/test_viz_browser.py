@@ -93,7 +93,7 @@ def test_a_click_and_the_arrow_keys_tell_a_maps_numbers(page: Any, dashboard: Se
     page.wait_for_selector(".sauron-grid[data-selected='1']")
     for word in ("Filter 1", "values", "δ to the reference", "nearest filter", "δ_prune"):
         assert word in page.inner_text(".sauron-live")
-    page.wait_for_selector("figcaption:text-is('Filter 1')")
+    page.wait_for_selector("figcaption:text-is('Filter 1 over rat_031')")
     assert "filter=1" in page.evaluate("location.search")
     page.hover(CANVAS, position={"x": 30, "y": 30})
     assert page.is_visible(".sauron-tip")
@@ -113,7 +113,7 @@ def test_the_tip_of_a_map_goes_when_other_maps_come(page: Any, dashboard: Served
 def test_whole_layer_scale_changes_the_picture(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats")
     before = page.evaluate(PIXELS)[0]
-    page.get_by_text("Whole layer").click()
+    page.get_by_text("Layer", exact=True).last.click()
     page.wait_for_function(f"({PIXELS})()[0] !== {before}")
 
 
@@ -131,7 +131,7 @@ def test_slices_of_a_volume(page: Any, dashboard: Served) -> None:
     slider.focus()
     slider.press("ArrowRight")
     page.wait_for_function(f"document.querySelector({json.dumps(GRID)})?.dataset.ready !== {json.dumps(before)}")
-    page.get_by_text("Axis 3").click()
+    page.get_by_role("group", name="Slice along").get_by_text("3").click()
     page.wait_for_selector(".sauron-grid[data-ready*='|2@']")
 
 

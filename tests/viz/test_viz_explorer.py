@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from sample import Spec, write_run
 
+from sauron_train.analysis.removal import delta_prune
+from sauron_train.complexity import complexity
+from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.pruning.policy import Measure, removable
 from sauron_viz.apps import FeatureMapExplorer
+from sauron_viz.outlook import THRESHOLDS
 from sauron_viz.theme import palette
 from sauron_viz.widgets.explorer.matrix import matrix_message
 
@@ -161,6 +166,72 @@ def test_only_the_card_that_is_seen_is_drawn(app: FeatureMapExplorer) -> None:
     assert panel.selected.picture.caption.startswith("Filter 2 over")
     assert panel.matrix.widget.layout.display == "none"
     assert not panel.matrix.matrix.active
+
+
+def test_what_would_go_is_what_the_rule_says(app: FeatureMapExplorer) -> None:
+    panel = app.panel
+    app.state.layer = "enc_conv_6"
+    panel.tabs.value = "outlook"
+    card, view = panel.outlook, app.viewer.view
+    assert card.found is not None
+    left = view.shelf.filters(12, "enc_conv_6")
+    delta = view.shelf.delta_prune(12, "enc_conv_6")
+    maps = np.stack([view.run.maps(12, "enc_conv_6").image(i) for i in range(2)]).astype(np.float32)
+    np.testing.assert_allclose(delta, delta_prune(maps, 2), atol=1e-6)
+    step = THRESHOLDS.index(0.3)
+    measure = Measure(tuple(range(len(left))), tuple(range(len(left))), delta.astype(float))
+    gone = sorted(removable(measure, 0.3))
+    assert card.found.chosen(step) == {"enc_conv_6": left[gone].tolist()}
+    assert len(gone) > 2
+    row = card.numbers.rows[0]
+    assert (row["now"], row["values"][step]) == (len(left), len(left) - len(gone))
+    going = np.frombuffer(panel.grid.going, np.uint8).reshape(len(THRESHOLDS), len(left))
+    assert np.flatnonzero(going[step]).tolist() == gone
+    assert panel.grid.goingOf == f"{panel.grid.base}|12"
+    panel.tabs.value = "map"
+    assert panel.grid.going == b""
+
+
+def test_what_it_would_save_is_what_the_network_costs(app: FeatureMapExplorer) -> None:
+    app.panel.tabs.value = "outlook"
+    card = app.panel.outlook
+    card.scope.value = "all"
+    step, found, config = THRESHOLDS.index(0.2), card.found, app.viewer.view.config
+    assert found is not None
+    widths = {name: int(np.broadcast_to(width, (len(THRESHOLDS),))[step]) for name, width in found.widths.items()}
+    assert sum(widths.values()) < sum(len(filters) for filters in found.filters.values())
+    spec = UNetSpec.unpruned(config.network, 1, 3).with_filters(widths)
+    cost = complexity(UNet(spec), 1, config.data.patch)
+    assert [row["name"] for row in card.numbers.rows] == ["Filters", "Parameters", "FLOPs"]
+    assert card.numbers.rows[1]["values"][step] == cost.parameters
+    assert card.numbers.rows[2]["values"][step] == cost.flops
+
+
+def test_the_map_that_is_compared_with_can_be_chosen(app: FeatureMapExplorer) -> None:
+    app.panel.tabs.value = "outlook"
+    card = app.panel.outlook
+    card.turns.value = "chosen"
+    assert "Choose a map to be π" in card.note.value
+    for number in (2, 5):
+        app.state.filter = number
+        delta, left = (
+            app.viewer.view.shelf.delta_prune(12, "dec_conv_3"),
+            app.viewer.view.shelf.filters(12, "dec_conv_3"),
+        )
+        place = left.tolist().index(number) if number in left else 0
+        step = THRESHOLDS.index(0.4)
+        expected = left[[i for i in range(len(left)) if i != place and delta[place, i] < 0.4]].tolist()
+        assert card.found is not None
+        assert card.found.chosen(step).get("dec_conv_3", []) == expected
+
+
+def test_the_slider_begins_at_the_threshold_of_the_layer(app: FeatureMapExplorer) -> None:
+    app.state.epoch = 8
+    app.panel.tabs.value = "outlook"
+    rows = app.viewer.view.layers.query("epoch == 8 and layer == 'dec_conv_3'")
+    assert THRESHOLDS[app.panel.outlook.step] == pytest.approx(float(rows["threshold"].iloc[0]), abs=0.001)
+    app.state.run = "off"
+    assert app.panel.outlook.step == 0
 
 
 def test_a_run_without_maps_has_words_and_no_cards(tmp_path: Path) -> None:

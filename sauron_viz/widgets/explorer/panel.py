@@ -14,6 +14,7 @@ from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Choice, Select, Slider, Tabs
 from sauron_viz.widgets.explorer.matrix import MatrixCard
+from sauron_viz.widgets.explorer.outlook import OutlookCard
 from sauron_viz.widgets.explorer.scene import Card, Scene
 from sauron_viz.widgets.explorer.selected import SelectedCard
 from sauron_viz.widgets.grid import FeatureGrid
@@ -28,7 +29,7 @@ _ORDERS = [
     ["variance", "Variance"],
 ]
 _REMOVED = [["shown", "Shown"], ["hidden", "Hidden"]]
-_CARDS = [["map", "Map"], ["distances", "Distances"]]
+_CARDS = [["map", "Map"], ["distances", "Distances"], ["outlook", "What would go?"]]
 
 
 class ExplorerPanel(Panel):
@@ -44,7 +45,8 @@ class ExplorerPanel(Panel):
         self.grid = FeatureGrid(self._supply)
         self.selected = SelectedCard(self.scene)
         self.matrix = MatrixCard(self.scene, self._pick)
-        self.cards: dict[str, Card] = {"map": self.selected, "distances": self.matrix}
+        self.outlook = OutlookCard(self.scene, self.grid)
+        self.cards: dict[str, Card] = {"map": self.selected, "distances": self.matrix, "outlook": self.outlook}
         self.tabs = Tabs(label="Beside the grid", options=_CARDS, value="map")
         side = box(self.tabs, *(card.widget for card in self.cards.values()), css="sauron-card sauron-side")
         left = box(box(self.grid, css="sauron-card sauron-stack"), self.selected.below, css="sauron-stack")
@@ -199,6 +201,8 @@ class ExplorerPanel(Panel):
             return
         self.selected.common = self.scale.value == "layer"
         self.matrix.matrix.active = self.tabs.value == "distances"
+        if self.tabs.value != "outlook":
+            self.outlook.hide()
         for key, card in self.cards.items():
             show(card.widget, key == self.tabs.value)
         self.cards[self.tabs.value].update()
