@@ -28,9 +28,7 @@ from sauron_train.describe import training_line
 from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
 from sauron_train.errors import ConfigError, SauronError
 from sauron_train.experiment import Experiment
-from sauron_train.inference import segment
-from sauron_train.losses import deep_supervision_loss, segmentation_loss
-from sauron_train.metrics import mean_over_classes, mean_scores, score_case, to_labels
+from sauron_train.losses import deep_supervision_loss
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe, pruning_records
 from sauron_train.progress import Observer
@@ -40,6 +38,7 @@ from sauron_train.pruning.sauron import Sauron
 from sauron_train.runlog import EpochRow, Pruning, RunWriter
 from sauron_train.runlog.files import checkpoint_file
 from sauron_train.storage import MapsPlan, keeps_weights, plan_maps
+from sauron_train.validation import Validation, validate
 
 
 class TrainingError(SauronError):
@@ -53,20 +52,6 @@ class TrainLosses:
     total: float
     segmentation: float
     delta_opt: float
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Mean loss over the validation cases, and mean scores per class; HD95 is empty where it was not asked for."""
-
-    loss: float
-    dice: Mapping[str, float]
-    hd95: Mapping[str, float]
-
-    @property
-    def mean_dice(self) -> float:
-        """Mean over the classes."""
-        return mean_over_classes(self.dice)
 
 
 @dataclass(frozen=True)
@@ -222,21 +207,10 @@ class Trainer:
         self.optimizer.step()
         return loss.item(), segmentation.item(), delta_opt.item() if self.sauron.measured else math.nan
 
-    @torch.no_grad()
     def validate(self, hd95: bool = False) -> Validation:
         """Loss and scores on the whole validation cases, on the grid the network sees."""
-        self.model.eval()
-        losses, scores = [], []
-        labels = self.experiment.dataset.labels
-        for case in self.experiment.validation:
-            images, expected = case.images.to(self.fabric.device), case.labels.to(self.fabric.device)
-            logits = segment(self.model, images, self.config.data.patch)
-            losses.append(float(segmentation_loss(logits, expected.long())))
-            predicted, reference = case.as_volume(to_labels(logits)), case.as_volume(expected)
-            scores.append(score_case(case.name, predicted, reference, labels, case.spacing if hd95 else None))
-        return Validation(
-            sum(losses) / len(losses), mean_scores([s.dice for s in scores]), mean_scores([s.hd95 for s in scores])
-        )
+        cases, labels = self.experiment.validation, self.experiment.dataset.labels
+        return validate(self.model, cases, labels, self.config.data.patch, self.fabric.device, hd95)
 
     def prune(self, epoch: int, batches: Sequence[Tensor]) -> PruneOutcome:
         """Measure, decide and cut; the records say what each filter that went leaves behind."""

@@ -39,12 +39,22 @@ class LayerInfo:
 
 
 @dataclass(frozen=True)
+class Derived:
+    """Where a run came from that was not trained itself: the run, the epoch of its network, and what was done to it."""
+
+    run: str
+    epoch: int
+    how: str
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """`run.json`: what a run is and how it stands.
 
     `mode` names how it was trained, as in Appendix A of the paper: see `Config.mode`. `flops` and `parameters` are
     those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two.
-    `analysed` is when the maps were measured again, if they were. Times are UTC in ISO 8601.
+    `analysed` is when the maps were measured again, if they were; `derived_from` is set in a run that was not trained but
+    made from the network of another. Times are UTC in ISO 8601.
     """
 
     status: Status
@@ -70,6 +80,7 @@ class RunInfo:
     epochs_planned: int
     mode: str = ""
     analysed: str | None = None
+    derived_from: Derived | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod

@@ -113,7 +113,7 @@ def test_the_tip_of_a_map_goes_when_other_maps_come(page: Any, dashboard: Served
 def test_whole_layer_scale_changes_the_picture(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats")
     before = page.evaluate(PIXELS)[0]
-    page.get_by_text("Layer", exact=True).last.click()
+    page.get_by_text("All maps", exact=True).click()
     page.wait_for_function(f"({PIXELS})()[0] !== {before}")
 
 

@@ -21,7 +21,7 @@ from sauron_viz.widgets.grid import FeatureGrid
 from sauron_viz.widgets.panel import Panel
 
 _SIZES = [["0", "Fit"], ["48", "S"], ["80", "M"], ["144", "L"]]
-_SCALES = [["map", "Each map"], ["layer", "Layer"]]
+_SCALES = [["map", "Each map"], ["layer", "All maps"]]
 _ORDERS = [
     ["number", "Number"],
     ["clusters", "Clusters"],
