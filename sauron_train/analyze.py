@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,13 @@ from sauron_train.keys import overlaid
 from sauron_train.models.unet import UNet
 from sauron_train.predict import dataset_of, validation_cases
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe
+from sauron_train.progress import OnProgress
 from sauron_train.pruning.channels import trace
 from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.runlog import Probe, Run
 from sauron_train.runlog.files import distances_file
 from sauron_train.runlog.revise import Revision
 from sauron_train.storage import MapsPlan, plan_maps
-
-OnProgress = Callable[[int, int, str], None]
 
 _MEASURES = (*DIP_COLUMNS, "delta_opt", "neighbours")
 

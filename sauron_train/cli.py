@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from sauron_train import __version__, recipes
 from sauron_train.config import Config, parse
+from sauron_train.console import bar, console, stopped
 from sauron_train.errors import ConfigError, SauronError
 from sauron_train.keys import with_overrides
-
-if TYPE_CHECKING:
-    from sauron_train.predict import OnProgress
 
 app = typer.Typer(
     help="Train segmentation U-Nets that lose their redundant filters while they train.",
@@ -36,15 +32,11 @@ app = typer.Typer(
 )
 
 
-class _Patient(Console):
-    """Goes on in silence when nobody reads it any more, as after `| head`: training is not to end by that."""
+class Compensate(StrEnum):
+    """What becomes of what readers did with a filter that goes."""
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-console = _Patient()
+    merge = "merge"
+    none = "none"
 
 
 class DipSample(StrEnum):
@@ -159,7 +151,7 @@ def predict(
     from sauron_train.predict import predict as segment_files  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    with _bar("segmenting") as advance:
+    with bar("segmenting") as advance:
         written = segment_files(Run(run_folder), images, out, epoch, advance)
     console.print(f"{len(written)} label maps in {escape(str(out))}")
 
@@ -178,7 +170,7 @@ def evaluate(
     from sauron_train.runlog.writer import write_evaluation  # noqa: PLC0415
 
     run_read = Run(run_folder)
-    with _bar("evaluating") as advance:
+    with bar("evaluating") as advance:
         result = score(run_read, data, epoch, advance)
     write_evaluation(run_folder, result)
     console.print(_evaluation_table(result))
@@ -232,7 +224,7 @@ def analyze(  # noqa: PLR0913, PLR0917 - an option each
     opened = Run(run_folder)
     wanted = None if epochs is None else _epochs(epochs, opened.checkpoints())
     questions = Questions(images, seed, dip.value if dip else None, radius, wanted, data, maps, force)
-    with _stopped("stopped; the run is as it was"), _bar("measuring") as advance:
+    with stopped("stopped; the run is as it was"), bar("measuring") as advance:
         done = measure(opened, questions, advance)
     told = f"measured {len(done.epochs)} epochs; {done.plan}" if done.plan else "counted neighbours again at all epochs"
     console.print(
@@ -240,6 +232,73 @@ def analyze(  # noqa: PLR0913, PLR0917 - an option each
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def cut(  # noqa: PLR0913, PLR0917 - an option each
+    run_folder: RunArgument,
+    out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="τ: what is nearer than this to a map that stays goes.", show_default=False
+        ),
+    ] = None,
+    filters: Annotated[
+        Path | None,
+        typer.Option(help='JSON file of the filters that go instead: {"dec_conv_5": [0, 7]}.', show_default=False),
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option("--layer", help="Layer that --threshold holds for; repeat. Default: all.")
+    ] = None,
+    compensate: Annotated[
+        Compensate | None, typer.Option(help="merge: survivors take over what goes. Default: as the run did.")
+    ] = None,
+    epoch: EpochOption = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set, if it is no longer where the run was trained.")
+    ] = None,
+    machine: Annotated[
+        bool, typer.Option("--json", help="Progress as lines of JSON, for programs.", hidden=True)
+    ] = False,
+) -> None:
+    """Cut filters out of a run's network without training it on, and score it before and after.
+
+    What it makes is a run folder with the cut network: look at it with `sauron-viz serve`, segment with `predict`.
+    """
+    from sauron_train.derive import CutQuestion, cut_run  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    chosen = None if filters is None else _filter_table(filters)
+    question = CutQuestion(
+        epoch, chosen, threshold, tuple(layers or ()), compensate.value if compensate else None, data
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stopped("stopped; nothing was written"), bar("cutting", machine) as advance:
+        made = cut_run(Run(run_folder), question, out, advance)
+    if machine:
+        return
+    last = made.epochs().iloc[-1]
+    console.print(
+        f"{made.info.derived_from.how if made.info.derived_from else ''}: validation Dice "
+        f"{last['val_dice_before_cut']:.3f} before, {last['val_dice']:.3f} after\n"
+        f"See it: [bold]sauron-viz serve {escape(str(out.parent))}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _filter_table(path: Path) -> dict[str, list[int]]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON ({error})") from None
+    good = isinstance(table, dict) and all(
+        isinstance(numbers, list) and all(isinstance(n, int) for n in numbers) for numbers in table.values()
+    )
+    if not good:
+        raise ConfigError(f'{path} must hold a table of layers and filter numbers, as in {{"dec_conv_5": [0, 7]}}')
+    return dict(table)
 
 
 @app.command()
@@ -281,31 +340,8 @@ def _epochs(text: str, stored: Collection[int]) -> set[int]:
     return found
 
 
-@contextmanager
-def _stopped(sentence: str) -> Iterator[None]:
-    """Ctrl-C is answered in words."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.print(sentence, soft_wrap=True)
-        raise typer.Exit(130) from None
-
-
 def _config(recipe: str, changes: list[str] | None) -> Config:
     return parse(with_overrides(recipes.load(recipe), changes or []))
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[OnProgress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[case]}", style="dim", markup=False),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None, case="")
-        yield lambda done, total, case: progress.update(task, completed=done, total=total, case=case)
 
 
 def _summary(out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,10 @@ from sauron_train.errors import DataError, RunError
 from sauron_train.inference import segment
 from sauron_train.metrics import CaseScores, mean_over_classes, mean_scores, score_case
 from sauron_train.models.unet import UNet
+from sauron_train.progress import OnProgress
 from sauron_train.runlog import Run
 
 OVERLAP = 0.5
-
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

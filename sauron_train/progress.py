@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sauron_train.runlog import EpochRow, RunInfo
+
+OnProgress = Callable[[int, int, str], None]
+"""Told how many of how many steps are done, and which is next."""
 
 
 class Observer:

@@ -1,0 +1,292 @@
+"""Makes a run of another's network: filters are cut out of it, and it is scored before and after, without training.
+
+What is made is a run folder of one epoch, so whatever shows runs shows it too. It is written beside its place and moved
+there when it is whole.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sauron_train.analysis.clusterability import clusterability
+from sauron_train.checkpoint import CheckpointInfo, load_model, save_checkpoint
+from sauron_train.complexity import complexity
+from sauron_train.config import Config
+from sauron_train.data.load import load_volumes
+from sauron_train.data.loader import training_loader
+from sauron_train.data.patches import TrainingPatches
+from sauron_train.data.types import Dataset
+from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
+from sauron_train.errors import PruningError, RunError
+from sauron_train.experiment import ValidationCase, validation_case
+from sauron_train.models.unet import UNet
+from sauron_train.predict import dataset_of, validation_cases
+from sauron_train.probe import map_shapes, measure_probe, pruning_records
+from sauron_train.progress import OnProgress
+from sauron_train.pruning.policy import Decision, Measure, removable
+from sauron_train.pruning.records import PruneRecord, layer_record
+from sauron_train.pruning.sauron import Sauron
+from sauron_train.runlog import EpochRow, Pruning, Run, RunInfo, RunWriter
+from sauron_train.runlog.files import checkpoint_file
+from sauron_train.runlog.schema import Derived
+from sauron_train.runlog.writer import now, refuse_existing
+from sauron_train.storage import plan_maps
+from sauron_train.validation import Validation, validate
+
+
+@dataclass(frozen=True)
+class CutQuestion:
+    """What is cut, out of which network.
+
+    Attributes:
+        epoch: of the checkpoint; None = the last.
+        filters: layer to the original numbers of the filters that go; None = those below the threshold.
+        threshold: τ; δ_prune is measured on training batches, as while training.
+        layers: those that the threshold holds for; empty = all.
+        compensate: whether survivors take over what readers did with what goes; None = as the run did.
+        data: the data set, if it is not where it was.
+    """
+
+    epoch: int | None = None
+    filters: Mapping[str, Sequence[int]] | None = None
+    threshold: float | None = None
+    layers: tuple[str, ...] = ()
+    compensate: Literal["merge", "none"] | None = None
+    data: Path | None = None
+
+
+def cut_run(run: Run, question: CutQuestion, out: Path, on_progress: OnProgress) -> Run:
+    """Cut a copy of a run's network, and make a run of it.
+
+    Its one epoch is that of the checkpoint; the scores before the cut are those of the network as it was.
+
+    Args:
+        run: where the network comes from.
+        question: what is cut.
+        out: run folder to make; it must not exist.
+        on_progress: told how many of how many steps are done, and which is next.
+
+    Raises:
+        RunError, DataError, PruningError: something is missing or cannot be cut; nothing is left behind then.
+    """
+    refuse_existing(out)
+    work = _Cutting(run, question, on_progress)
+    record = work.decide()
+    if not record.cut:
+        raise PruningError("no filter lies below the threshold, so there is nothing to cut; raise it")
+    cases = work.cases()
+    before = work.score(cases, "scoring as it is")
+    cuts = work.cut(record)
+    after = work.score(cases, "scoring after the cut")
+    with _aside(out) as folder:
+        work.write(folder, record, cuts, before, after)
+    return Run(out)
+
+
+class _Cutting:
+    """The steps of `cut_run`, in the order in which they stand."""
+
+    def __init__(self, run: Run, question: CutQuestion, on_progress: OnProgress) -> None:
+        self.started = time.perf_counter()
+        self.run, self.question, self.on_progress = run, question, on_progress
+        self.epoch, path = _checkpoint(run, question.epoch)
+        self.config = _config(run.config, question)
+        self.model, self.described = load_model(path)
+        self.dataset: Dataset = dataset_of(run, question.data)
+        self.probe = run.probe()
+        self.images = torch.from_numpy(self.probe.images)
+        self.sauron = Sauron(self.model, self.images[:1], self.config, UNet.layer_name)
+        self.sauron.graph = self.sauron.graph.renumbered(self.described.filters)
+
+    def decide(self) -> PruneRecord:
+        """Measure δ_prune on training batches, and say what goes."""
+        measures = self.sauron.measure(self._batches())
+        graph = self.sauron.graph
+        unknown = sorted({*self.question.layers, *(self.question.filters or {})} - set(graph.layers))
+        if unknown:
+            raise PruningError(
+                f"{unknown[0]} is no layer of this network that can be cut; it has {', '.join(graph.layers)}"
+            )
+        chosen = {layer: self._removed(layer, measure) for layer, measure in measures.items()}
+        decisions = {
+            layer: Decision(self.question.threshold or 0.0, 0, False, removed, {}) for layer, removed in chosen.items()
+        }
+        cut = graph.cut_of(channel for removed in chosen.values() for channel in removed)
+        records = {
+            layer: layer_record(layer, graph.layers[layer], measures[layer], d) for layer, d in decisions.items()
+        }
+        return PruneRecord(cut, records)
+
+    def cases(self) -> list[ValidationCase]:
+        """The validation cases of the run."""
+        self.on_progress(0, 1, "reading the validation cases")
+        volumes = load_volumes(validation_cases(self.run, self.dataset), self.dataset, self.config, self._reading)
+        return [validation_case(volume, self.config) for volume in volumes]
+
+    def score(self, cases: Sequence[ValidationCase], what: str) -> Validation:
+        """Score the network as it is now."""
+        told = lambda done, total, _case: self.on_progress(done, total, what)  # noqa: E731
+        device = torch.device("cpu")
+        return validate(self.model, cases, self.dataset.labels, self.config.data.patch, device, on_case=told)
+
+    def cut(self, record: PruneRecord) -> list[Pruning]:
+        """Cut, and say which survivor is nearest to each filter that goes, by the maps as they were."""
+        self.on_progress(0, 1, "cutting")
+        maps = measure_probe(self.model, self.sauron.graph, self.images, self.config.loss.window)
+        cuts = pruning_records(self.epoch, record, self.sauron.graph, maps)
+        self.sauron.apply(record.cut, ())
+        return cuts
+
+    def write(
+        self, folder: Path, record: PruneRecord, cuts: list[Pruning], before: Validation, after: Validation
+    ) -> None:
+        """Write the whole run folder."""
+        self.on_progress(0, 1, "writing")
+        graph, config, epoch = self.sauron.graph, self.config, self.epoch
+        writer = RunWriter.create(folder, config, self._info(cuts))
+        writer.write_probe(self.probe)
+        shapes = map_shapes(self.model, graph, self.images[0])
+        found = measure_probe(
+            self.model, graph, self.images, config.loss.window, plan_maps(config, shapes, len(self.images), (epoch,))
+        )
+        measured = {
+            layer: clusterability(on.distances, config.probe.dip, config.probe.radius)
+            for layer, on in found.layers.items()
+        }
+        writer.write_distances(epoch, layer_distances(graph, found.layers, measured))
+        for layer, on in found.layers.items():
+            if maps := layer_maps(epoch, layer, graph, on, record.layers.get(layer)):
+                writer.write_maps(maps)
+        writer.write_prediction(epoch, found.prediction)
+        row = self._row(before, after, sum(len(cut.removed) for cut in cuts))
+        save_checkpoint(folder / checkpoint_file(epoch), self.model, self._described(row))
+        writer.commit_epoch(row, layer_rows(epoch, graph, measured, record.layers, cuts), cuts)
+        writer.finish("finished")
+
+    def _removed(self, layer: str, measure: Measure) -> dict[int, int]:
+        """Channels that go, each with its π."""
+        question = self.question
+        if question.filters is None:
+            wanted = not question.layers or layer in question.layers
+            return removable(measure, question.threshold or 0.0) if wanted else {}
+        graph = self.sauron.graph
+        gone = graph.resolve({layer: question.filters[layer]}) if layer in question.filters else None
+        channels = [c for c in measure.channels if gone is not None and c in gone.ids]
+        staying = [place for place, c in enumerate(measure.references) if c not in channels]
+        columns = {c: place for place, c in enumerate(measure.channels)}
+        return {c: measure.references[staying[int(measure.distances[staying, columns[c]].argmin())]] for c in channels}
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Training batches of this epoch, of as many cases as fill them."""
+        config, names = self.config, set(self.run.info.train_cases)
+        cases = [case for case in self.dataset.cases if case.name in names]
+        wanted = config.prune.batches * config.data.batch_size
+        chosen = np.random.default_rng(config.seed).permutation(len(cases))[:wanted]
+        volumes = load_volumes([cases[i] for i in sorted(chosen)], self.dataset, config, self._reading)
+        patches = TrainingPatches(volumes, config, config.seed)
+        for done, batch in enumerate(training_loader(patches, config, self.epoch)):
+            if done == config.prune.batches:
+                return
+            self.on_progress(done, config.prune.batches, "measuring on training batches")
+            yield batch.image
+
+    def _reading(self, done: int, total: int) -> None:
+        self.on_progress(done, total, "reading cases")
+
+    def _row(self, before: Validation, after: Validation, removed: int) -> EpochRow:
+        cost = complexity(self.model, self.model.spec.in_channels, self.config.data.patch)
+        return EpochRow(
+            epoch=self.epoch,
+            train_loss=math.nan,
+            train_segmentation_loss=math.nan,
+            train_delta_opt=math.nan,
+            val_loss=after.loss,
+            val_dice=after.mean_dice,
+            val_loss_before_cut=before.loss,
+            val_dice_before_cut=before.mean_dice,
+            lr=math.nan,
+            filters=sum(self.sauron.layers.values()),
+            filters_removed=removed,
+            parameters=cost.parameters,
+            flops=cost.flops,
+            seconds=time.perf_counter() - self.started,
+            seconds_training=0.0,
+            memory_mb=math.nan,
+            dice=after.dice,
+        )
+
+    def _info(self, cuts: Sequence[Pruning]) -> RunInfo:
+        return replace(
+            self.run.info,
+            status="running",
+            created=now(),
+            ended=None,
+            message="",
+            epochs_planned=self.epoch,
+            derived_from=Derived(self.run.name, self.epoch, _how(self.question, cuts, self.config)),
+            analysed=None,
+        )
+
+    def _described(self, row: EpochRow) -> CheckpointInfo:
+        graph = self.sauron.graph
+        return replace(
+            self.described,
+            architecture=self.model.spec.with_filters(graph.widths()),
+            filters={layer: graph.filters(layer) for layer in graph.layers},
+            scores={"val_loss": row.val_loss, "val_dice": row.val_dice},
+        )
+
+
+def _checkpoint(run: Run, epoch: int | None) -> tuple[int, Path]:
+    kept = run.checkpoints()
+    if not kept:
+        raise RunError(f"run {run.name} has no weights to cut; its checkpoints are gone")
+    if epoch is not None and epoch not in kept:
+        raise RunError(f"run {run.name} keeps no weights of epoch {epoch}, only of {', '.join(map(str, kept))}")
+    chosen = epoch if epoch is not None else max(kept)
+    return chosen, kept[chosen]
+
+
+def _config(config: Config, question: CutQuestion) -> Config:
+    if question.filters is None and question.threshold is None:
+        raise PruningError("say what goes: a threshold, or filters by their layer and number")
+    changes: dict[str, object] = {"references": "all", "enabled": True, "first_epoch": 1, "last_epoch": None}
+    if question.compensate is not None:
+        changes["compensate"] = question.compensate
+    prune = config.prune.model_copy(update=changes)
+    data = config.data.model_copy(update={"workers": 0})
+    return config.model_copy(update={"prune": prune, "data": data})
+
+
+def _how(question: CutQuestion, cuts: Sequence[Pruning], config: Config) -> str:
+    filters = sum(len(cut.removed) for cut in cuts)
+    what = f"{filters} filters of {len(cuts)} {'layer' if len(cuts) == 1 else 'layers'} cut"
+    at = f" at τ {question.threshold:g}" if question.threshold is not None else ""
+    return f"{what}{at}, {'merged' if config.prune.compensate == 'merge' else 'not compensated'}"
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` when the block ends well, and is gone when it does not."""
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
+    try:
+        yield place / "run"
+        (place / "run").rename(out)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
