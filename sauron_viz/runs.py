@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -16,7 +18,7 @@ from sauron_train.analysis.tables import histograms, with_share
 from sauron_train.config import Config
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, find_runs
-from sauron_train.runlog.schema import Array
+from sauron_train.runlog.schema import Array, safe_file_name
 from sauron_viz.frames import Frame
 from sauron_viz.shelf import Shelf
 
@@ -94,6 +96,30 @@ class Library:
         if not path.is_relative_to(self.root):
             raise RunError(f"{name!r} lies outside {self.root}; only runs inside it are shown")
         return RunView(Run(path), name, self.cache)
+
+    def stray(self, path: Path) -> RunView:
+        """A run that lies elsewhere and was made by this view itself."""
+        return RunView(Run(path), str(path), self.cache)
+
+    def keep(self, run: Run, name: str) -> Path:
+        """Copy a run into this folder, whole or not at all; beside the run where the folder is one itself.
+
+        Raises:
+            RunError: a name that is none, one that is taken, or a folder that cannot be written.
+        """
+        root = self.root.parent if (self.root / "run.json").is_file() else self.root
+        if not name:
+            raise RunError("give the run a name first")
+        target = root / safe_file_name(name)
+        if target.exists():
+            raise RunError(f"{target} exists already; choose another name")
+        try:
+            with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.") as place:
+                copy = Path(shutil.copytree(run.path, Path(place) / "run"))
+                copy.rename(target)
+        except OSError as error:
+            raise RunError(f"the run cannot be saved in {root}: {error.strerror}") from None
+        return target
 
     def first(self) -> str:
         """The run to look at when none is named; "" where there is none.

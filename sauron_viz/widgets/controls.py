@@ -54,6 +54,14 @@ class Tabs(anywidget.AnyWidget):
     value = Unicode().tag(sync=True)
 
 
+class Field(anywidget.AnyWidget):
+    """One line of text."""
+
+    _esm = script("field.js")
+    label = Unicode().tag(sync=True)
+    value = Unicode().tag(sync=True)
+
+
 class Actions(anywidget.AnyWidget):
     """Buttons in a row; `options` are [value, text] or [value, text, hint], `on_press` is told which was pressed.
 

@@ -14,6 +14,7 @@ from sauron_viz.outlook import STEPS, THRESHOLDS, Outlook, Turns, outlook
 from sauron_viz.widgets.base import box, esc, script, show, text
 from sauron_viz.widgets.controls import Choice, Slider
 from sauron_viz.widgets.explorer.scene import Scene
+from sauron_viz.widgets.explorer.tryout import TryOut
 from sauron_viz.widgets.grid import FeatureGrid
 from sauron_viz.words import DELTA_PRUNE
 
@@ -48,13 +49,19 @@ class OutlookCard:
         self.note = text("")
         self.found: Outlook | None = None
         self._asked: tuple[Any, ...] = ()
+        self.tryout = TryOut(scene)
         self.body = box(
-            self.slider, self.numbers, box(self.turns, self.scope, css="sauron-row sauron-close"), css="sauron-stack"
+            self.slider,
+            self.numbers,
+            box(self.turns, self.scope, css="sauron-row sauron-close"),
+            self.tryout.widget,
+            css="sauron-stack",
         )
         self.widget = box(self.note, self.body, css="sauron-stack sauron-tight")
         # In the browser: a drag must not wait for the kernel.
         ipywidgets.jsdlink((self.slider, "value"), (self.numbers, "step"))
         ipywidgets.jsdlink((self.slider, "value"), (grid, "tau"))
+        self.slider.observe(guard(lambda _: self._offer()), "value")
         for control in (self.turns, self.scope):
             control.observe(guard(lambda _: self.update()), "value")
 
@@ -88,6 +95,11 @@ class OutlookCard:
         self._asked = asked
         show(self.body, True)
         self._tell(self.found)
+        self._offer()
+
+    def _offer(self) -> None:
+        if self.found is not None:
+            self.tryout.offer(self.found.chosen(self.step))
 
     def _one(self) -> int:
         return int(self.scene.viewer.state.filter) if self.turns.value == "chosen" else -1

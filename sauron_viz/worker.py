@@ -1,0 +1,110 @@
+"""Runs `sauron-train` beside the view: it needs torch, which a dashboard never loads, and minutes."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sauron_viz.widgets.base import logger
+
+_LAST_LINES = 12
+_running: weakref.WeakSet[Job] = weakref.WeakSet()
+
+
+class Job:
+    """One `sauron-train` command with `--json` and an `--out` in a folder of its own, which is gone with the job.
+
+    The callbacks come from a thread.
+
+    Args:
+        words: the command, without `--out`.
+        on_progress: told how many of how many steps are done, and which is next.
+        on_end: told the run folder that was made, or None and a sentence that says why there is none; "" if it was
+            cancelled.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        on_progress: Callable[[int, int, str], None],
+        on_end: Callable[[Path | None, str], None],
+    ) -> None:
+        self.scratch = Path(tempfile.mkdtemp(prefix="sauron-"))
+        self.out = self.scratch / "run"
+        self._cancelled = False
+        self._on_progress, self._on_end = on_progress, on_end
+        program = [sys.executable, "-m", "sauron_train", *words, "--out", str(self.out), "--json"]
+        self._process = subprocess.Popen(
+            program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        _running.add(self)
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def cancel(self) -> None:
+        """End it; what it has made is thrown away."""
+        self._cancelled = True
+        if self.running:
+            self._process.terminate()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended and was told of."""
+        self._thread.join(seconds)
+
+    def discard(self) -> None:
+        """Throw away what it has made."""
+        self.cancel()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _follow(self) -> None:
+        errors: deque[str] = deque(maxlen=_LAST_LINES)
+        reader = threading.Thread(target=lambda: errors.extend(self._process.stderr or ()), daemon=True)
+        reader.start()
+        for line in self._process.stdout or ():
+            try:
+                done, total, what = json.loads(line)
+            except ValueError:
+                continue
+            self._tell(self._on_progress, done, total, what)
+        code = self._process.wait()
+        reader.join(5)
+        made = self.out if code == 0 and self.out.is_dir() and not self._cancelled else None
+        self._tell(self._on_end, made, "" if made or self._cancelled else _sentence(list(errors), code))
+
+    @staticmethod
+    def _tell(callback: Callable[..., None], *values: object) -> None:
+        try:
+            callback(*values)
+        except Exception:
+            # Nobody hears an exception of a thread.
+            logger().exception("in a callback of a job")
+
+
+def _sentence(lines: list[str], code: int) -> str:
+    """What the command said was wrong, or that it ended without a word."""
+    said = [line.strip().removeprefix("error:").strip() for line in lines if line.strip()]
+    if code == 2 and said:
+        # One sentence, which a narrow terminal may have wrapped.
+        return " ".join(said)
+    logger().error("sauron-train ended with %s: %s", code, " / ".join(said))
+    return f"The work ended with code {code}" + (f": {said[-1]}" if said else ", without a word; was memory short?")
+
+
+@atexit.register
+def _discard_all() -> None:
+    for job in list(_running):
+        job.discard()

@@ -1,0 +1,161 @@
+"""Trying a cut from the explorer: the real command on a real, small run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sauron_train import recipes
+from sauron_train.config import parse
+from sauron_train.data.phantom import make_phantom
+from sauron_train.experiment import Experiment
+from sauron_train.keys import with_overrides
+from sauron_train.runlog import Run
+from sauron_train.trainer import Trainer
+from sauron_viz.apps import FeatureMapExplorer
+from sauron_viz.runs import Library
+from sauron_viz.widgets.explorer.tryout import TryOut, mean_dice
+from sauron_viz.worker import Job
+
+SMALL = [
+    "data.patch=[32, 32]", "network.init_filters=6", "network.levels=3", "epochs=2", "data.steps_per_epoch=4",
+    "data.batch_size=2", "data.workers=0", "prune.enabled=false", "probe.images=2", "hardware.accelerator=cpu",
+]  # fmt: skip
+PATIENCE = 180.0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tryout")
+    data = make_phantom(root / "phantom", dim=2, cases=8, seed=1, size=(40, 40, 6))
+    config = parse(with_overrides(recipes.load("phantom2d"), SMALL))
+    Trainer(Experiment.prepare(config, data), root / "runs" / "small").run()
+    return root / "runs"
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "runs"))
+
+
+def opened(root: Path) -> tuple[FeatureMapExplorer, TryOut]:
+    app = FeatureMapExplorer(root)
+    app.panel.tabs.value = "outlook"
+    card = app.panel.outlook
+    assert card.found is not None
+    card.slider.value = next(step for step, count in enumerate(card.found.count()) if count >= 2)
+    return app, card.tryout
+
+
+def press(tryout: TryOut, what: str) -> None:
+    tryout.start._answer(None, {"press": what}, [])
+
+
+def wait(tryout: TryOut) -> None:
+    if tryout.job is not None:
+        tryout.job.wait(PATIENCE)
+    assert tryout.job is None
+
+
+def test_what_the_threshold_says_is_cut_and_scored_and_can_be_kept(root: Path) -> None:
+    app, tryout = opened(root)
+    chosen = app.panel.outlook.found.chosen(app.panel.outlook.step)
+    count = sum(len(numbers) for numbers in chosen.values())
+    assert count > 0
+    assert tryout.start.options[0][1] == f"Try it: cut {count} {'filter' if count == 1 else 'filters'}"
+    press(tryout, "try")
+    assert tryout.start.options[0][0] == "cancel"
+    assert "<progress" in tryout.progress.value
+    wait(tryout)
+    assert tryout.said.value == ""
+    attempt = tryout.attempts[-1]
+    cuts = {cut.layer: [gone.filter for gone in cut.removed] for cut in attempt.view.prunings}
+    assert cuts == chosen
+    found = app.panel.outlook.found
+    assert attempt.row["parameters"] == found.cost.parameters[app.panel.outlook.step]
+    assert attempt.row["flops"] == found.cost.flops[app.panel.outlook.step]
+    assert f"{attempt.row['val_dice']:.3f}" in tryout.table.value
+    assert tryout.before.prediction
+    assert tryout.after.prediction
+    assert tryout.result.layout.display is None
+    tryout.keep._answer(None, {"press": "save"}, [])
+    assert "small_cut1" in tryout.said.value
+    kept = Run(root / "small_cut1")
+    assert kept.status == "finished"
+    assert kept.info.derived_from is not None
+    assert kept.info.derived_from.run == "small"
+    assert Library(root).names() == ["small", "small_cut1"]
+    tryout.keep._answer(None, {"press": "save"}, [])
+    assert "exists already" in app.viewer.notice.value
+    scratch = attempt.view.run.path
+    tryout.keep._answer(None, {"press": "discard"}, [])
+    assert not scratch.exists()
+    assert tryout.result.layout.display == "none"
+    app.state.run = "small_cut1"
+    assert app.panel.grid.base.startswith("small_cut1|")
+
+
+def test_a_job_can_be_cancelled(root: Path) -> None:
+    _, tryout = opened(root)
+    press(tryout, "try")
+    job = tryout.job
+    assert job is not None
+    press(tryout, "cancel")
+    job.wait(PATIENCE)
+    assert tryout.job is None
+    assert "Cancelled." in tryout.said.value
+    assert tryout.start.options[0][0] == "try"
+    assert tryout.attempts == []
+
+
+def test_what_fails_is_said_in_a_sentence(root: Path) -> None:
+    app, tryout = opened(root)
+    info = root / "small" / "run.json"
+    info.write_text(info.read_text().replace("phantom", "elsewhere"))
+    press(tryout, "try")
+    wait(tryout)
+    assert "elsewhere" in tryout.said.value
+    assert "Traceback" not in tryout.said.value
+    assert tryout.result.layout.display == "none"
+    shutil.rmtree(root / "small" / "checkpoints")
+    press(tryout, "try")
+    assert "The weights of epoch 2 are not there" in app.viewer.notice.value
+
+
+def test_nothing_is_cut_where_nothing_would_go(root: Path) -> None:
+    app, tryout = opened(root)
+    app.panel.outlook.slider.value = 0
+    assert tryout.start.disabled == ["try"]
+    press(tryout, "try")
+    assert tryout.job is None
+
+
+def test_a_job_that_dies_is_said(tmp_path: Path) -> None:
+    told: list[tuple[Path | None, str]] = []
+    job = Job(["no-such-command"], lambda *_: None, lambda made, why: told.append((made, why)))
+    job.wait(PATIENCE)
+    assert told[0][0] is None
+    assert "no-such-command" in told[0][1]
+    job.discard()
+    assert not job.scratch.exists()
+
+
+def test_mean_dice() -> None:
+    labels = np.array([[[1, 1], [0, 2]], [[0, 0], [0, 0]]])
+    assert mean_dice(labels, labels) == 1
+    assert mean_dice(np.zeros_like(labels), labels) == 0
+    other = np.array([[[1, 0], [0, 2]], [[1, 1], [1, 1]]])
+    assert mean_dice(other, labels) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_a_run_is_kept_beside_a_run_that_is_looked_at_alone(root: Path) -> None:
+    library = Library(root / "small")
+    kept = library.keep(Run(root / "small"), "twin")
+    assert kept == root / "twin"
+    for name, sentence in (("", "give the run a name"), ("../x", "cannot be used"), ("twin", "exists already")):
+        with pytest.raises(Exception, match=sentence):
+            library.keep(Run(root / "small"), name)
+    assert sorted(path.name for path in root.iterdir()) == ["small", "twin"]
