@@ -17,6 +17,7 @@ from sauron_train.pruning.policy import Measure, removable
 from sauron_viz.apps import FeatureMapExplorer
 from sauron_viz.outlook import THRESHOLDS
 from sauron_viz.theme import palette
+from sauron_viz.tints import CONFUSED, FALSE, MISSED, dice, errors, tint
 from sauron_viz.widgets.explorer.matrix import matrix_message
 
 
@@ -232,6 +233,48 @@ def test_the_slider_begins_at_the_threshold_of_the_layer(app: FeatureMapExplorer
     assert THRESHOLDS[app.panel.outlook.step] == pytest.approx(float(rows["threshold"].iloc[0]), abs=0.001)
     app.state.run = "off"
     assert app.panel.outlook.step == 0
+
+
+def test_label_prediction_and_errors(app: FeatureMapExplorer) -> None:
+    app.panel.tabs.value = "segmentation"
+    card, view = app.panel.cards["segmentation"], app.viewer.view
+    label, predicted = view.probe().labels[0], view.prediction(12)[0]
+    shown = np.frombuffer(card.pictures["Prediction"].pixels, np.uint8).reshape(label.shape)
+    assert ((shown >= 64) == (predicted > 0)).all()
+    wrong = np.frombuffer(card.pictures["Errors"].pixels, np.uint8).reshape(label.shape)
+    assert ((wrong >= 64) == (label != predicted)).all()
+    score = 2 * np.sum((label == 1) & (predicted == 1)) / (np.sum(label == 1) + np.sum(predicted == 1))
+    assert f"{score:.3f}" in card.table.value
+    assert card.pictures["Prediction"].caption == "Prediction, epoch 12"
+    app.state.epoch = 4
+    assert card.pictures["Prediction"].caption == "Prediction, epoch 4"
+    (view.run.maps_folder(4) / "prediction.safetensors").rename(view.run.maps_folder(4) / "away")
+    try:
+        app.viewer.open("rats")
+        view = app.viewer.view
+        view._cache._items.clear()
+        app.state.epoch = 4
+        card.update()
+        assert "has not stored it" in card.note.value
+    finally:
+        (view.run.maps_folder(4) / "away").rename(view.run.maps_folder(4) / "prediction.safetensors")
+
+
+def test_tints_keep_the_image_and_tell_structures_apart() -> None:
+    image = np.linspace(0, 1, 64).reshape(8, 8)
+    classes = np.zeros((8, 8), int)
+    classes[2, 2], classes[5, 5] = 1, 3
+    pixels, palette = tint(image, classes, ["#ff0000", "#00ff00", "#0000ff"])
+    table = np.frombuffer(palette, np.uint8).reshape(256, 3)
+    assert table[pixels[2, 2]][0] > 140
+    assert table[pixels[5, 5]][2] > 140
+    grey = table[pixels[classes == 0]]
+    assert (grey == grey[:, :1]).all()
+    assert (np.diff(grey[:, 0].astype(int)) >= 0).all()
+    label, prediction = np.array([[0, 1, 1, 2]]), np.array([[1, 0, 2, 2]])
+    assert errors(label, prediction).tolist() == [[FALSE, MISSED, CONFUSED, 0]]
+    assert dice(label, prediction, 2) == pytest.approx(2 / 3)
+    assert np.isnan(dice(label, prediction, 7))
 
 
 def test_a_run_without_maps_has_words_and_no_cards(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sauron_viz.widgets.controls import Choice, Select, Slider, Tabs
 from sauron_viz.widgets.explorer.matrix import MatrixCard
 from sauron_viz.widgets.explorer.outlook import OutlookCard
 from sauron_viz.widgets.explorer.scene import Card, Scene
+from sauron_viz.widgets.explorer.segmentation import SegmentationCard
 from sauron_viz.widgets.explorer.selected import SelectedCard
 from sauron_viz.widgets.grid import FeatureGrid
 from sauron_viz.widgets.panel import Panel
@@ -29,7 +30,7 @@ _ORDERS = [
     ["variance", "Variance"],
 ]
 _REMOVED = [["shown", "Shown"], ["hidden", "Hidden"]]
-_CARDS = [["map", "Map"], ["distances", "Distances"], ["outlook", "What would go?"]]
+_CARDS = [["map", "Map"], ["distances", "Distances"], ["outlook", "What would go?"], ["segmentation", "Result"]]
 
 
 class ExplorerPanel(Panel):
@@ -46,7 +47,12 @@ class ExplorerPanel(Panel):
         self.selected = SelectedCard(self.scene)
         self.matrix = MatrixCard(self.scene, self._pick)
         self.outlook = OutlookCard(self.scene, self.grid)
-        self.cards: dict[str, Card] = {"map": self.selected, "distances": self.matrix, "outlook": self.outlook}
+        self.cards: dict[str, Card] = {
+            "map": self.selected,
+            "distances": self.matrix,
+            "outlook": self.outlook,
+            "segmentation": SegmentationCard(self.scene),
+        }
         self.tabs = Tabs(label="Beside the grid", options=_CARDS, value="map")
         side = box(self.tabs, *(card.widget for card in self.cards.values()), css="sauron-card sauron-side")
         left = box(box(self.grid, css="sauron-card sauron-stack"), self.selected.below, css="sauron-stack")
