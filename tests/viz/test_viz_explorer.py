@@ -277,6 +277,36 @@ def test_tints_keep_the_image_and_tell_structures_apart() -> None:
     assert np.isnan(dice(label, prediction, 7))
 
 
+def test_another_epoch_or_run_stands_beside(app: FeatureMapExplorer) -> None:
+    panel = app.panel
+    other = panel.comparison
+    assert other.widget.layout.display == "none"
+    values = [option[0] for option in other.choice.options]
+    assert {"", "epoch:4", "run:off", "run:kits"} <= set(values)
+    assert "epoch:12" not in values
+    assert "run:rats" not in values
+    other.choice.value = "epoch:4"
+    assert other.widget.layout.display is None
+    assert (other.grid.epoch, other.grid.label) == (4, "rats: dec_conv_3")
+    frame = other._supply(4)
+    assert frame is app.viewer.view.frame(4, "dec_conv_3", 0)
+    other.choice.value = "run:off"
+    assert other.grid.epoch == 4, "the nearest to epoch 12"
+    assert other.grid.label == "off: dec_conv_3"
+    other.grid.filter = 3
+    assert app.state.filter == 3
+    app.state.layer = "enc_conv_1"
+    assert other.grid.label == "off: enc_conv_1"
+    for run, sentence in (("kits", "has no maps"), ("bare", "holds no feature maps"), ("damaged", "not valid JSON")):
+        app.state.layer = "dec_conv_3"
+        other.choice.value = f"run:{run}"
+        if run != "kits":
+            assert sentence in other.grid.note
+            assert other.grid.base == ""
+    other.choice.value = ""
+    assert other.widget.layout.display == "none"
+
+
 def test_a_run_without_maps_has_words_and_no_cards(tmp_path: Path) -> None:
     write_run(tmp_path / "bare", Spec(maps=False, epochs=2), "finished")
     app = FeatureMapExplorer(tmp_path)

@@ -13,6 +13,7 @@ from sauron_viz.frames import Frame
 from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Choice, Select, Slider, Tabs
+from sauron_viz.widgets.explorer.compare import Comparison
 from sauron_viz.widgets.explorer.matrix import MatrixCard
 from sauron_viz.widgets.explorer.outlook import OutlookCard
 from sauron_viz.widgets.explorer.scene import Card, Scene
@@ -42,8 +43,8 @@ class ExplorerPanel(Panel):
         """Make the controls, the grid and the cards beside it."""
         self._busy = False
         self.scene = Scene(self.viewer)
-        self._build_controls()
         self.grid = FeatureGrid(self._supply)
+        self.comparison = Comparison(self.scene, self.grid)
         self.selected = SelectedCard(self.scene)
         self.matrix = MatrixCard(self.scene, self._pick)
         self.outlook = OutlookCard(self.scene, self.grid)
@@ -55,7 +56,9 @@ class ExplorerPanel(Panel):
         }
         self.tabs = Tabs(label="Beside the grid", options=_CARDS, value="map")
         side = box(self.tabs, *(card.widget for card in self.cards.values()), css="sauron-card sauron-side")
-        left = box(box(self.grid, css="sauron-card sauron-stack"), self.selected.below, css="sauron-stack")
+        grids = box(box(self.grid, css="sauron-card sauron-stack"), self.comparison.widget, css="sauron-twin")
+        left = box(grids, self.selected.below, css="sauron-stack")
+        self._build_controls()
         self.main = box(left, side, css="sauron-maps")
         self.empty = text("", "sauron-card")
         self.children = (self.controls, self.empty, self.main)
@@ -78,6 +81,7 @@ class ExplorerPanel(Panel):
         finally:
             self._busy = False
         self._update_grid(view, epochs)
+        self.comparison.update()
         self._update_card()
 
     def _build_controls(self) -> None:
@@ -92,7 +96,8 @@ class ExplorerPanel(Panel):
         self.slice = Slider(label="Slice")
         for slider in (self.epoch, self.slice):
             slider.add_class("sauron-wide")
-        choices = (self.layer, self.image, self.axis, self.order, self.removed, self.scale, self.size)
+        compare = self.comparison.choice
+        choices = (self.layer, self.image, self.axis, compare, self.order, self.removed, self.scale, self.size)
         self.controls = box(
             box(*choices, css="sauron-row sauron-close"),
             box(self.epoch, self.slice, css="sauron-row"),
@@ -121,6 +126,8 @@ class ExplorerPanel(Panel):
         self.size.observe(guard(lambda change: setattr(self.grid, "size", int(change.new))), "value")
         self.axis.observe(guard(lambda _: self._cut_elsewhere()), "value")
         self.slice.observe(guard(lambda _: self.update()), "value")
+        self.comparison.choice.observe(guard(lambda _: self.comparison.update()), "value")
+        self.comparison.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
         self.tabs.observe(guard(lambda _: self._update_card()), "value")
 
     def _set(self, trait: str, value: Any) -> None:
