@@ -30,7 +30,7 @@ class Comparison:
         ipywidgets.jslink((grid, "filter"), (self.grid, "filter"))
 
     def update(self) -> None:
-        """Offer what there is, and draw what is chosen."""
+        """Offer what there is."""
         scene = self.scene
         others = [name for name in scene.viewer.state.runs if name != scene.viewer.state.run]
         epochs = [epoch for epoch in scene.view.map_epochs if epoch != scene.epoch]
@@ -43,6 +43,10 @@ class Comparison:
             self.choice.options = options
             if self.choice.value not in [option[0] for option in options]:
                 self.choice.value = ""
+
+    def draw(self) -> None:
+        """Draw what is chosen, once the first grid shows what it will."""
+        scene = self.scene
         kind, _, name = self.choice.value.partition(":")
         show(self.widget, bool(kind))
         if not kind:

@@ -80,8 +80,9 @@ class ExplorerPanel(Panel):
             self._update_controls(view, epochs)
         finally:
             self._busy = False
-        self._update_grid(view, epochs)
         self.comparison.update()
+        self._update_grid(view, epochs)
+        self.comparison.draw()
         self._update_card()
 
     def _build_controls(self) -> None:
@@ -126,7 +127,7 @@ class ExplorerPanel(Panel):
         self.size.observe(guard(lambda change: setattr(self.grid, "size", int(change.new))), "value")
         self.axis.observe(guard(lambda _: self._cut_elsewhere()), "value")
         self.slice.observe(guard(lambda _: self.update()), "value")
-        self.comparison.choice.observe(guard(lambda _: self.comparison.update()), "value")
+        self.comparison.choice.observe(guard(lambda _: self.update()), "value")
         self.comparison.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
         self.tabs.observe(guard(lambda _: self._update_card()), "value")
 
@@ -200,7 +201,8 @@ class ExplorerPanel(Panel):
         with self.grid.hold_sync():
             self.grid.epochs = epochs
             self.grid.aspect = self.scene.aspect
-            self.grid.label = f"Maps of {state.layer}"
+            compared = bool(self.comparison.choice.value)
+            self.grid.label = f"{view.title}: {state.layer}" if compared else f"Maps of {state.layer}"
             self.grid.base = f"{state.run}|{view.created}|{state.layer}|{state.image}|{cut}"
             self.grid.filter = state.filter
         with matrix.hold_sync():
