@@ -98,10 +98,12 @@ class ExplorerPanel(Panel):
         for slider in (self.epoch, self.slice):
             slider.add_class("sauron-wide")
         compare = self.comparison.choice
-        choices = (self.layer, self.image, self.axis, compare, self.order, self.removed, self.scale, self.size)
+        choices = (self.layer, self.image, self.axis, compare, self.order, self.removed, self.scale)
+        for select in (compare, self.order):
+            select.add_class("sauron-short")
         self.controls = box(
             box(*choices, css="sauron-row sauron-close"),
-            box(self.epoch, self.slice, css="sauron-row"),
+            box(self.epoch, self.slice, self.size, css="sauron-row"),
             css="sauron-toolbar",
         )
 
