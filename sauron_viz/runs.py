@@ -23,7 +23,8 @@ from sauron_viz.frames import Frame
 from sauron_viz.shelf import Shelf
 
 ENVIRONMENT = "SAURON_RUNS"
-CACHE_BYTES = 256 * 2**20
+# What a kernel may hold beside its libraries, so that many pages fit into one machine.
+CACHE_BYTES = 96 * 2**20
 # Notebooks run in their own folder as often as in the one above it; the demo stands in until there are runs.
 USUAL_FOLDERS = ("runs", "../runs", "demo/runs", "../demo/runs")
 

@@ -43,12 +43,13 @@ class Grid {
     this.live = el("p", { class: "sauron-live", "aria-live": "polite" });
     this.empty = el("p", { class: "sauron-empty", hidden: true });
     this.title = el("h3", {});
-    const save = el("button", { type: "button", text: "PNG", "aria-label": "Save all maps as PNG", onclick: () => this.save() });
-    this.head = el("header", {}, this.title, el("div", { class: "sauron-actions" }, save));
+    const take = (text, what, run) => el("button", { type: "button", text, "aria-label": `Save ${what} as ${text}`, onclick: () => run(this) });
+    const actions = [take("PNG", "all maps", takePng), take("SVG", "all maps", takeSvg), take("CSV", "the numbers of all maps", takeCsv)];
+    this.head = el("header", {}, this.title, el("div", { class: "sauron-actions" }, ...actions));
     this.root = el("div", { class: "sauron-grid" }, this.head, this.scroller, this.empty, this.tip, this.live);
     root.append(this.root);
     this.stops = [
-      listen(model, ["base", "epoch"], () => {
+      listen(model, ["base", "epoch", "note"], () => {
         this.dismiss();
         this.show();
       }),
@@ -262,18 +263,6 @@ class Grid {
     context.moveTo(x, y + tall);
     context.lineTo(x + cell, y);
     context.stroke();
-  }
-
-  // All maps, also those scrolled out of sight, on the page's own background.
-  save() {
-    const canvas = el("canvas");
-    this.paint(canvas, this.scroller.clientWidth - 4, this.plan.height, 0);
-    const context = canvas.getContext("2d");
-    context.globalCompositeOperation = "destination-over";
-    context.fillStyle = cssColour("--sauron-raised", "#fff");
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    const name = this.title.textContent.toLowerCase().replace(/[^a-z0-9_]+/g, "-");
-    canvas.toBlob((blob) => download(`${name}.png`, blob));
   }
 
   mark(context, m, place, x, y, cell, tall, dpr, marked) {

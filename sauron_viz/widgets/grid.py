@@ -21,10 +21,10 @@ class FeatureGrid(anywidget.AnyWidget):
     `order` names one of `Frame.orders`; `removed` is "shown" or "hidden". `size` is the side of a map in CSS pixels,
     0 = so that all fit; `aspect` the height of a voxel over its width. `going` says which of the maps that are left
     would go, a byte each, for one threshold after another; `tau` is the place of the threshold that is shown, -1 for
-    none, and `goingOf` names the frame that it is about.
+    none, and `goingOf` names the frame that it is about. `caption` goes under the title of what is saved.
     """
 
-    _esm = script("frames.js", "grid.js")
+    _esm = script("frames.js", "take.js", "grid.js")
     base = Unicode().tag(sync=True)
     epoch = Int(0).tag(sync=True)
     epochs = List(Int()).tag(sync=True)
@@ -40,6 +40,7 @@ class FeatureGrid(anywidget.AnyWidget):
     height = Int(760).tag(sync=True)
     aspect = Float(1.0).tag(sync=True)
     label = Unicode().tag(sync=True)
+    caption = Unicode().tag(sync=True)
     note = Unicode().tag(sync=True)
     palette = Bytes(colours("cividis")).tag(sync=True)
 

@@ -17,7 +17,8 @@ class Matrix {
     [this.low, this.high] = [el("span", { text: "0" }), el("span", {})];
     this.scale = el("div", { class: "sauron-scale" }, this.low, bar, this.high);
     this.paintBar(bar);
-    this.root = el("div", { class: "sauron-matrix" }, this.empty, this.canvas, this.scale, this.live, this.tip);
+    const csv = el("button", { type: "button", text: "CSV", "aria-label": "Save all distances as CSV", onclick: () => model.send({ csv: true }) });
+    this.root = el("div", { class: "sauron-matrix" }, el("div", { class: "sauron-actions" }, csv), this.empty, this.canvas, this.scale, this.live, this.tip);
     root.append(this.root);
     this.stops = [
       listen(model, ["base", "epoch", "active"], () => this.show()),
@@ -62,6 +63,7 @@ class Matrix {
   }
 
   receive(content, buffers) {
+    if (content.csv !== undefined) return download(content.name, new Blob([content.csv], { type: "text/csv" }));
     const key = `${content.base}|${content.epoch}`;
     if (this.asked === key) this.asked = "";
     if (content.note !== undefined) {

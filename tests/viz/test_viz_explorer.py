@@ -140,6 +140,20 @@ def test_the_matrix_is_in_the_order_of_the_grid(app: FeatureMapExplorer) -> None
     assert float(table[1].split(",")[2]) == pytest.approx(float(stored[0, 1]), rel=1e-5)
 
 
+def test_distances_can_be_taken_away(app: FeatureMapExplorer) -> None:
+    sent = ask(app, {"csv": True})
+    assert sent[0][0]["csv"] == app.panel.matrix.csv()
+    assert sent[0][0]["name"] == "rats-dec_conv_3-epoch-12-distances.csv"
+
+
+def test_a_picture_says_what_it_shows(app: FeatureMapExplorer) -> None:
+    assert app.panel.grid.caption == "Run rats, Rats, image rat_031, each map over its own range"
+    app.panel.scale.value = "layer"
+    assert app.panel.grid.caption.endswith("one colour scale for all maps")
+    app.state.run = "kits"
+    assert "along axis 1" in app.panel.grid.caption
+
+
 def test_a_cell_of_the_matrix_shows_its_two_maps(app: FeatureMapExplorer) -> None:
     ask(app, {"pick": [1, 3]})
     assert (app.panel.selected.pinned, app.state.filter) == (1, 3)
@@ -297,12 +311,11 @@ def test_another_epoch_or_run_stands_beside(app: FeatureMapExplorer) -> None:
     assert app.state.filter == 3
     app.state.layer = "enc_conv_1"
     assert other.grid.label == "off: enc_conv_1"
-    for run, sentence in (("kits", "has no maps"), ("bare", "holds no feature maps"), ("damaged", "not valid JSON")):
+    for run, sentence in (("kits", "is 3D"), ("bare", "holds no feature maps"), ("damaged", "not valid JSON")):
         app.state.layer = "dec_conv_3"
         other.choice.value = f"run:{run}"
-        if run != "kits":
-            assert sentence in other.grid.note
-            assert other.grid.base == ""
+        assert sentence in other.grid.note
+        assert other.grid.base == ""
     other.choice.value = ""
     assert other.widget.layout.display == "none"
 

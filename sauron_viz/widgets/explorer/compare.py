@@ -75,12 +75,17 @@ class Comparison:
             self.grid.aspect = scene.aspect
             self.grid.label = f"{view.title}: {scene.layer}"
             self.grid.filter = self.first.filter
+            self.grid.caption = scene.caption(view, self.first.scale)
             # What the first grid shows is part of the name: its slice and image are those of this one.
             self.grid.base = f"{view.name}|{view.created}|{self.first.base}"
 
     def _image(self, view: RunView) -> int:
         name = self.scene.view.probe().names[self.scene.image]
         names = view.probe().names
+        if view.config.network.dim != self.scene.view.config.network.dim:
+            raise RunError(
+                f"run {view.title} is {view.config.network.dim}D and this one is not, so nothing can be compared"
+            )
         if name not in names:
             raise RunError(
                 f"{name} is not among the probe images of run {view.title} ({', '.join(names)}), so nothing can be "

@@ -35,16 +35,22 @@ class DistanceMatrix(anywidget.AnyWidget):
     palette = Bytes(colours("near")).tag(sync=True)
 
     def __init__(
-        self, supply: Callable[[int], tuple[dict[str, Any], list[bytes]] | str], on_pick: Callable[[int, int], None]
+        self,
+        supply: Callable[[int], tuple[dict[str, Any], list[bytes]] | str],
+        on_pick: Callable[[int, int], None],
+        on_csv: Callable[[], None],
     ) -> None:
         """`supply` gives the message of an epoch, or a sentence that says why there is none."""
         super().__init__()
-        self._supply, self._on_pick = supply, on_pick
+        self._supply, self._on_pick, self._on_csv = supply, on_pick, on_csv
         self.on_msg(self._answer)
 
     def _answer(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         if isinstance(content.get("pick"), list):
             self._on_pick(*map(int, content["pick"][:2]))
+            return
+        if content.get("csv"):
+            self._on_csv()
             return
         epoch = content.get("want")
         if not isinstance(epoch, int) or content.get("base") != self.base:
@@ -66,7 +72,8 @@ class MatrixCard:
 
     def __init__(self, scene: Scene, on_pick: Callable[[int, int], None]) -> None:
         self.scene = scene
-        self.matrix = DistanceMatrix(self._supply, scene.viewer.guard(on_pick))
+        guard = scene.viewer.guard
+        self.matrix = DistanceMatrix(self._supply, guard(on_pick), guard(self._save))
         self.note = text("")
         self.widget = box(self.note, self.matrix, css="sauron-stack sauron-tight")
 
@@ -89,6 +96,11 @@ class MatrixCard:
         except SauronError as error:
             return str(error)
         return matrix_message(frame, distances)
+
+    def _save(self) -> None:
+        scene = self.scene
+        name = f"{scene.view.title}-{scene.layer}-epoch-{scene.epoch}-distances.csv"
+        self.matrix.send({"csv": self.csv(), "name": name})
 
     def csv(self) -> str:
         """All distances of the scene as a table: a row and a column per filter."""

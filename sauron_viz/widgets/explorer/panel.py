@@ -125,7 +125,7 @@ class ExplorerPanel(Panel):
         self.layer.observe(guard(lambda change: self._set("layer", change.new)), "value")
         self.image.observe(guard(lambda change: self._set("image", int(change.new or 0))), "value")
         self.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
-        self.scale.observe(guard(lambda _: self._update_card()), "value")
+        self.scale.observe(guard(lambda _: self.update()), "value")
         self.size.observe(guard(lambda change: setattr(self.grid, "size", int(change.new))), "value")
         self.axis.observe(guard(lambda _: self._cut_elsewhere()), "value")
         self.slice.observe(guard(lambda _: self.update()), "value")
@@ -207,6 +207,7 @@ class ExplorerPanel(Panel):
             self.grid.label = f"{view.title}: {state.layer}" if compared else f"Maps of {state.layer}"
             self.grid.base = f"{state.run}|{view.created}|{state.layer}|{state.image}|{cut}"
             self.grid.filter = state.filter
+            self.grid.caption = self.scene.caption(view, self.scale.value)
         with matrix.hold_sync():
             # Distances are of whole maps, so another slice has the same.
             matrix.base = f"{state.run}|{view.created}|{state.layer}|{state.image}"

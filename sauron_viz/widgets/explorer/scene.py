@@ -97,6 +97,15 @@ class Scene:
         """The slice of a volume (*spatial); an image passes."""
         return np.ascontiguousarray(take_slice(volume[None], *self.cut(volume.shape))[0])
 
+    def caption(self, view: RunView, scale: str) -> str:
+        """What a picture of the maps of a run shows, for one who does not see the view."""
+        parts = [f"Run {view.title}", view.info.dataset, f"image {self.view.probe().names[self.image]}"]
+        if self.solid:
+            sides = self.view.probe().labels.shape[1:]
+            parts.append(f"slice {slice_position(self.share, sides[self.axis])} along axis {self.axis + 1}")
+        parts.append("one colour scale for all maps" if scale == "layer" else "each map over its own range")
+        return ", ".join(parts)
+
     def input(self) -> Array:
         """The probe image (H, W), its first channel."""
         return self.flat(self.view.probe().images[self.image, 0])
