@@ -155,6 +155,45 @@ def _check_target(out: Path) -> None:
         raise TableError(f"{out.absolute().parent} is not a folder; make it first, or choose another --out")
 
 
+class Picture(StrEnum):
+    """What a figure is written as."""
+
+    svg = "svg"
+    html = "html"
+
+
+@app.command("figures")
+def figures_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, to stand side by side.")],
+    out: Annotated[Path, typer.Option(help="File to write; it must not exist. Default: RUN-LAYER.svg here.")] = Path(),
+    layer: Annotated[
+        str | None, typer.Option(help="Default: the second-to-last convolution, as in the paper.", show_default=False)
+    ] = None,
+    epoch: Annotated[int | None, typer.Option(help="Default: the last with maps.", show_default=False)] = None,
+    image: Annotated[int, typer.Option(min=0, help="Which probe image, from 0.")] = 0,
+    picture: Annotated[
+        Picture | None,
+        typer.Option("--format", help="Default: as the name of --out says, else svg.", show_default=False),
+    ] = None,
+) -> None:
+    """All maps of a layer as a figure for an article, unpruned beside pruned: the paper's Figs. S3 to S5, of your runs.
+
+    For example:
+
+    * sauron-viz figures runs/baseline runs/hippo --out maps.svg
+    """
+    from sauron_viz.figures.gallery import as_figure, as_svg, gallery  # noqa: PLC0415
+
+    galleries = [gallery(run, layer, epoch, image) for run in runs]
+    name = galleries[0].title.split(",")[0].replace(": ", "-")
+    form = picture.value if picture else "html" if out.suffix.lower() in (".html", ".htm") else "svg"
+    target = Path(f"{name}.{form}") if out == Path() else out
+    _check_target(target)
+    content = as_svg(galleries) if form == "svg" else as_figure(galleries).to_html(include_plotlyjs=True)
+    write_atomically(target, content)
+    typer.echo(f"wrote {target}")
+
+
 @app.command("views")
 def views_command() -> None:
     """List the notebooks that come with Sauron; copy one to make a view of your own."""
