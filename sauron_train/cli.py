@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
-from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from sauron_train import __version__, recipes
+from sauron_train.arguments import filter_table, named_epochs
 from sauron_train.config import Config, parse
 from sauron_train.console import bar, console, stopped
-from sauron_train.errors import ConfigError, SauronError
+from sauron_train.errors import SauronError
 from sauron_train.keys import with_overrides
 
 app = typer.Typer(
@@ -222,7 +221,7 @@ def analyze(  # noqa: PLR0913, PLR0917 - an option each
     from sauron_train.runlog import Run  # noqa: PLC0415
 
     opened = Run(run_folder)
-    wanted = None if epochs is None else _epochs(epochs, opened.checkpoints())
+    wanted = None if epochs is None else named_epochs(epochs, opened.checkpoints())
     questions = Questions(images, seed, dip.value if dip else None, radius, wanted, data, maps, force)
     with stopped("stopped; the run is as it was"), bar("measuring") as advance:
         done = measure(opened, questions, advance)
@@ -269,7 +268,7 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
     from sauron_train.derive import CutQuestion, cut_run  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    chosen = None if filters is None else _filter_table(filters)
+    chosen = None if filters is None else filter_table(filters)
     question = CutQuestion(
         epoch, chosen, threshold, tuple(layers or ()), compensate.value if compensate else None, data
     )
@@ -288,17 +287,30 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
     )
 
 
-def _filter_table(path: Path) -> dict[str, list[int]]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON ({error})") from None
-    good = isinstance(table, dict) and all(
-        isinstance(numbers, list) and all(isinstance(n, int) for n in numbers) for numbers in table.values()
-    )
-    if not good:
-        raise ConfigError(f'{path} must hold a table of layers and filter numbers, as in {{"dec_conv_5": [0, 7]}}')
-    return dict(table)
+@app.command()
+def maps(
+    run_folder: RunArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One NIfTI file per channel.")],
+    out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
+    epoch: EpochOption = None,
+    machine: Annotated[bool, typer.Option("--json", help="Progress as lines of JSON.", hidden=True)] = False,
+) -> None:
+    """Show an image of your own to a run's network, and keep its feature maps as a run to explore.
+
+    In 2D some slices of it, spread over the stack; in 3D its middle, as large as the patch.
+    """
+    from sauron_train.derive_maps import maps_run  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stopped("stopped; nothing was written"), bar("reading", machine) as advance:
+        made = maps_run(Run(run_folder), images, epoch, out, advance)
+    if not machine:
+        console.print(
+            f"maps of {', '.join(made.probe().names)}\nSee them: [bold]sauron-viz serve {escape(str(out.parent))}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -324,20 +336,6 @@ def phantom(
 
     make_phantom(out, dim=dim, cases=cases, seed=seed)
     console.print(f"{cases} cases in {escape(str(out))}")
-
-
-def _epochs(text: str, stored: Collection[int]) -> set[int]:
-    """Epochs that are named, and of ranges those that are stored."""
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if dash and not last:
-            last = "?"
-        if not first.isdigit() or (last and not (last.isdigit() and int(first) <= int(last))):
-            raise ConfigError(f"--epochs {text!r} must be numbers and ranges, as in 1,5,10-20")
-        within = {epoch for epoch in stored if last and int(first) <= epoch <= int(last)}
-        found |= within if last else {int(first)}
-    return found
 
 
 def _config(recipe: str, changes: list[str] | None) -> Config:

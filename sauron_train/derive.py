@@ -35,10 +35,11 @@ from sauron_train.models.unet import UNet
 from sauron_train.predict import dataset_of, validation_cases
 from sauron_train.probe import map_shapes, measure_probe, pruning_records
 from sauron_train.progress import OnProgress
+from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.pruning.policy import Decision, Measure, removable
 from sauron_train.pruning.records import PruneRecord, layer_record
 from sauron_train.pruning.sauron import Sauron
-from sauron_train.runlog import EpochRow, Pruning, Run, RunInfo, RunWriter
+from sauron_train.runlog import EpochRow, Probe, Pruning, Run, RunInfo, RunWriter
 from sauron_train.runlog.files import checkpoint_file
 from sauron_train.runlog.schema import Derived
 from sauron_train.runlog.writer import now, refuse_existing
@@ -90,7 +91,7 @@ def cut_run(run: Run, question: CutQuestion, out: Path, on_progress: OnProgress)
     before = work.score(cases, "scoring as it is")
     cuts = work.cut(record)
     after = work.score(cases, "scoring after the cut")
-    with _aside(out) as folder:
+    with aside(out) as folder:
         work.write(folder, record, cuts, before, after)
     return Run(out)
 
@@ -101,7 +102,7 @@ class _Cutting:
     def __init__(self, run: Run, question: CutQuestion, on_progress: OnProgress) -> None:
         self.started = time.perf_counter()
         self.run, self.question, self.on_progress = run, question, on_progress
-        self.epoch, path = _checkpoint(run, question.epoch)
+        self.epoch, path = find_checkpoint(run, question.epoch)
         self.config = _config(run.config, question)
         self.model, self.described = load_model(path)
         self.dataset: Dataset = dataset_of(run, question.data)
@@ -154,26 +155,9 @@ class _Cutting:
     ) -> None:
         """Write the whole run folder."""
         self.on_progress(0, 1, "writing")
-        graph, config, epoch = self.sauron.graph, self.config, self.epoch
-        writer = RunWriter.create(folder, config, self._info(cuts))
-        writer.write_probe(self.probe)
-        shapes = map_shapes(self.model, graph, self.images[0])
-        found = measure_probe(
-            self.model, graph, self.images, config.loss.window, plan_maps(config, shapes, len(self.images), (epoch,))
-        )
-        measured = {
-            layer: clusterability(on.distances, config.probe.dip, config.probe.radius)
-            for layer, on in found.layers.items()
-        }
-        writer.write_distances(epoch, layer_distances(graph, found.layers, measured))
-        for layer, on in found.layers.items():
-            if maps := layer_maps(epoch, layer, graph, on, record.layers.get(layer)):
-                writer.write_maps(maps)
-        writer.write_prediction(epoch, found.prediction)
         row = self._row(before, after, sum(len(cut.removed) for cut in cuts))
-        save_checkpoint(folder / checkpoint_file(epoch), self.model, self._described(row))
-        writer.commit_epoch(row, layer_rows(epoch, graph, measured, record.layers, cuts), cuts)
-        writer.finish("finished")
+        network = Network(self.model, self.sauron.graph, self._described(row))
+        write_run(folder, self.config, self._info(cuts), self.probe, network, row, record, cuts)
 
     def _removed(self, layer: str, measure: Measure) -> dict[int, int]:
         """Channels that go, each with its π."""
@@ -249,10 +233,54 @@ class _Cutting:
         )
 
 
-def _checkpoint(run: Run, epoch: int | None) -> tuple[int, Path]:
+@dataclass(frozen=True)
+class Network:
+    """A network, its prunable layers, and what its checkpoint says of it."""
+
+    model: UNet
+    graph: ChannelGraph
+    described: CheckpointInfo
+
+
+def write_run(
+    folder: Path,
+    config: Config,
+    info: RunInfo,
+    probe: Probe,
+    network: Network,
+    row: EpochRow,
+    record: PruneRecord | None = None,
+    cuts: Sequence[Pruning] = (),
+) -> None:
+    """Write a finished run of one epoch: the network, its maps of the probe images, and their measures."""
+    model, graph, epoch = network.model, network.graph, row.epoch
+    writer = RunWriter.create(folder, config, info)
+    writer.write_probe(probe)
+    images = torch.from_numpy(probe.images)
+    plan = plan_maps(config, map_shapes(model, graph, images[0]), len(images), (epoch,))
+    found = measure_probe(model, graph, images, config.loss.window, plan)
+    sample, radius = config.probe.dip, config.probe.radius
+    measured = {layer: clusterability(on.distances, sample, radius) for layer, on in found.layers.items()}
+    decided = record.layers if record else {}
+    writer.write_distances(epoch, layer_distances(graph, found.layers, measured))
+    for layer, on in found.layers.items():
+        if maps := layer_maps(epoch, layer, graph, on, decided.get(layer)):
+            writer.write_maps(maps)
+    writer.write_prediction(epoch, found.prediction)
+    save_checkpoint(folder / checkpoint_file(epoch), model, network.described)
+    writer.commit_epoch(row, layer_rows(epoch, graph, measured, decided, cuts), cuts)
+    writer.finish("finished")
+
+
+def find_checkpoint(run: Run, epoch: int | None) -> tuple[int, Path]:
+    """The epoch of a checkpoint, the last if none is named, and where it is.
+
+    Raises:
+        RunError: no checkpoint, or none of that epoch.
+    """
     kept = run.checkpoints()
     if not kept:
-        raise RunError(f"run {run.name} has no weights to cut; its checkpoints are gone")
+        raise RunError(f"run {run.name} has no weights any more; its checkpoints are gone")
     if epoch is not None and epoch not in kept:
         raise RunError(f"run {run.name} keeps no weights of epoch {epoch}, only of {', '.join(map(str, kept))}")
     chosen = epoch if epoch is not None else max(kept)
@@ -278,7 +306,7 @@ def _how(question: CutQuestion, cuts: Sequence[Pruning], config: Config) -> str:
 
 
 @contextmanager
-def _aside(out: Path) -> Iterator[Path]:
+def aside(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` when the block ends well, and is gone when it does not."""
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)

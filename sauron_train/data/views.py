@@ -71,6 +71,24 @@ def probe(volumes: Sequence[Volume], config: Config) -> Probe:
     )
 
 
+def probe_of_image(volume: Volume, config: Config) -> Probe:
+    """An image of one's own, without label, as probe images are: in 2D at most `probe.images` slices spread over it.
+
+    It is cut to the patch size around its middle, or zeros are put around it; labels are empty.
+    """
+    images, _ = network_input(volume, config)
+    count = min(config.probe.images, len(images))
+    places = [round((i + 0.5) * len(images) / count - 0.5) for i in range(count)]
+    cuts = [_cut(images[place], torch.zeros(images.shape[2:], dtype=torch.uint8), config) for place in places]
+    named = config.network.dim == 2
+    return Probe(
+        images=np.stack([image.numpy() for image, _ in cuts]).astype(np.float32),
+        labels=np.stack([label.numpy() for _, label in cuts]).astype(np.uint8),
+        names=tuple(f"{volume.name} slice {place}" if named else volume.name for place in places),
+        spacing=network_spacing(volume, config),
+    )
+
+
 class _Cut(NamedTuple):
     image: torch.Tensor
     label: torch.Tensor
@@ -92,12 +110,14 @@ def _probe_image(volume: Volume, config: Config) -> _Cut:
             f"case {volume.name} has no label, so it cannot be a probe image; remove it from the validation cases"
         )
     index = int((labels > 0).flatten(1).sum(dim=1).argmax())
-    image, label = images[index], labels[index]
-    slices = _around_foreground(label, config.data.patch)
     name = volume.name if config.network.dim == 3 else f"{volume.name} slice {index}"
-    return _Cut(
-        fit(image[(slice(None), *slices)], config.data.patch), fit(label[slices], config.data.patch), name
-    )  # fmt: skip
+    return _Cut(*_cut(images[index], labels[index], config), name)
+
+
+def _cut(image: torch.Tensor, label: torch.Tensor, config: Config) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image (C, *spatial) and label (*spatial) as large as the patch, around what is labelled or else the middle."""
+    slices = _around_foreground(label, config.data.patch)
+    return fit(image[(slice(None), *slices)], config.data.patch), fit(label[slices], config.data.patch)
 
 
 def _around_foreground(label: torch.Tensor, patch: Sequence[int]) -> tuple[slice, ...]:

@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 import sauron_train.derive
 from sauron_train import recipes
+from sauron_train.analysis.tables import measures
 from sauron_train.checkpoint import load_model
 from sauron_train.cli import app
 from sauron_train.config import parse
 from sauron_train.data.phantom import make_phantom
 from sauron_train.derive import CutQuestion, cut_run
+from sauron_train.derive_maps import maps_run
 from sauron_train.errors import RunError, SauronError
 from sauron_train.experiment import Experiment
 from sauron_train.keys import with_overrides
@@ -161,3 +163,40 @@ def test_command(trained: Run, tmp_path: Path) -> None:
         told = CliRunner().invoke(app, ["cut", run, "--filters", str(table), "--out", str(tmp_path / "three")])
         assert sentence in str(told.exception)
     assert "say what goes" in str(CliRunner().invoke(app, ["cut", run, "--out", str(tmp_path / "x")]).exception)
+
+
+def test_an_image_of_ones_own_is_shown_to_the_network(trained: Run, tmp_path: Path) -> None:
+    image = next((Path(trained.info.data_root) / "imagesTr").glob("*_0000.nii.gz"))
+    made = maps_run(trained, [image], 2, tmp_path / "own", quiet)
+    probe = made.probe()
+    assert len(probe.names) == trained.config.probe.images == 2
+    assert all(name.startswith(image.name.removesuffix("_0000.nii.gz")) for name in probe.names)
+    assert not probe.labels.any()
+    stored = made.maps(2, "dec_conv_4")
+    model, _ = load_model(trained.checkpoints()[2])
+    with torch.no_grad():
+        predicted = model(torch.from_numpy(probe.images))[-1].argmax(dim=1)
+    np.testing.assert_array_equal(made.prediction(2), predicted)
+    assert stored.shape[:2] == (2, 6)
+    derived = made.info.derived_from
+    assert derived is not None
+    assert derived.how == f"maps of {image.name}"
+    assert made.epochs()["val_dice"].tolist() == pytest.approx([trained.epochs()["val_dice"][1]])
+    assert measures(made)["neighbours"].notna().all()
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "two"])
+def test_an_image_that_cannot_be_read_leaves_nothing(trained: Run, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "image.nii.gz"
+    if kind != "missing":
+        path.write_text("no image")
+    with pytest.raises(SauronError, match="2 image files" if kind == "two" else "image.nii.gz"):
+        maps_run(trained, [path] * (2 if kind == "two" else 1), None, tmp_path / "own", quiet)
+    assert not (tmp_path / "own").exists()
+
+
+def test_command_for_an_image(trained: Run, tmp_path: Path) -> None:
+    image = next((Path(trained.info.data_root) / "imagesTr").glob("*_0000.nii.gz"))
+    told = CliRunner().invoke(app, ["maps", str(trained.path), str(image), "--out", str(tmp_path / "own")])
+    assert told.exit_code == 0, told.output
+    assert "maps of" in told.output
