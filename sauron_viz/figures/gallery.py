@@ -180,11 +180,12 @@ def _open(run: Run | Path | str) -> RunView:
 
 
 def _fullest(labels: Array) -> tuple[int, float]:
-    """Axis and place, as a share, of the slice of a volume in which most is labelled, along its first axis."""
+    """Axis and place, as a share, of the slice of a volume in which most is labelled, or of its middle."""
     if labels.ndim == 2:
         return 0, 0.5
-    most = int(np.argmax((labels > 0).sum(axis=(1, 2))))
-    return 0, (most + 0.5) / labels.shape[0]
+    labelled = (labels > 0).sum(axis=(1, 2))
+    most = int(np.argmax(labelled)) if labelled.any() else len(labelled) // 2
+    return 0, (most + 0.5) / len(labelled)
 
 
 def _mosaic(one: Gallery) -> Array:

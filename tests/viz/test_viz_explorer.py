@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sample import Spec, write_run
+from sample import SampleRun, Spec, write_run
 
 from sauron_train.analysis.removal import delta_prune
 from sauron_train.complexity import complexity
@@ -318,6 +319,16 @@ def test_another_epoch_or_run_stands_beside(app: FeatureMapExplorer) -> None:
         assert other.grid.base == ""
     other.choice.value = ""
     assert other.widget.layout.display == "none"
+
+
+def test_an_image_without_label_is_cut_in_the_middle(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "own", Spec(dim=3, side=32, init=4, epochs=1))
+    run.writer.write_probe(replace(run.probe, labels=np.zeros_like(run.probe.labels)))
+    run.run()
+    app = FeatureMapExplorer(tmp_path)
+    assert app.panel.slice.value == run.probe.labels.shape[1] // 2
+    app.panel.tabs.value = "segmentation"
+    assert "no label" in app.panel.cards["segmentation"].note.value
 
 
 def test_a_run_without_maps_has_words_and_no_cards(tmp_path: Path) -> None:

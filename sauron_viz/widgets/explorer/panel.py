@@ -238,9 +238,10 @@ class ExplorerPanel(Panel):
 
 
 def _fullest(labels: Array, axis: int) -> int:
-    """The slice in which most is labelled."""
+    """The slice in which most is labelled; the middle where nothing is."""
     others = tuple(a for a in range(labels.ndim) if a != axis)
-    return int(np.argmax((labels > 0).sum(axis=others)))
+    labelled = (labels > 0).sum(axis=others)
+    return int(np.argmax(labelled)) if labelled.any() else len(labelled) // 2
 
 
 def _filters_left(view: RunView, epoch: int) -> dict[str, int]:
