@@ -102,7 +102,7 @@ class _Cutting:
     def __init__(self, run: Run, question: CutQuestion, on_progress: OnProgress) -> None:
         self.started = time.perf_counter()
         self.run, self.question, self.on_progress = run, question, on_progress
-        self.epoch, path = find_checkpoint(run, question.epoch)
+        self.epoch, path = run.checkpoint(question.epoch)
         self.config = _config(run.config, question)
         self.model, self.described = load_model(path)
         self.dataset: Dataset = dataset_of(run, question.data)
@@ -270,21 +270,6 @@ def write_run(
     save_checkpoint(folder / checkpoint_file(epoch), model, network.described)
     writer.commit_epoch(row, layer_rows(epoch, graph, measured, decided, cuts), cuts)
     writer.finish("finished")
-
-
-def find_checkpoint(run: Run, epoch: int | None) -> tuple[int, Path]:
-    """The epoch of a checkpoint, the last if none is named, and where it is.
-
-    Raises:
-        RunError: no checkpoint, or none of that epoch.
-    """
-    kept = run.checkpoints()
-    if not kept:
-        raise RunError(f"run {run.name} has no weights any more; its checkpoints are gone")
-    if epoch is not None and epoch not in kept:
-        raise RunError(f"run {run.name} keeps no weights of epoch {epoch}, only of {', '.join(map(str, kept))}")
-    chosen = epoch if epoch is not None else max(kept)
-    return chosen, kept[chosen]
 
 
 def _config(config: Config, question: CutQuestion) -> Config:

@@ -14,7 +14,7 @@ from sauron_train.checkpoint import load_model
 from sauron_train.complexity import complexity
 from sauron_train.data.load import load_image
 from sauron_train.data.views import probe_of_image
-from sauron_train.derive import Network, aside, find_checkpoint, write_run
+from sauron_train.derive import Network, aside, write_run
 from sauron_train.models.unet import UNet
 from sauron_train.progress import OnProgress
 from sauron_train.pruning.channels import trace
@@ -39,7 +39,7 @@ def maps_run(run: Run, images: Sequence[Path], epoch: int | None, out: Path, on_
     refuse_existing(out)
     started = time.perf_counter()
     on_progress(0, 3, "reading the image")
-    at, path = find_checkpoint(run, epoch)
+    at, path = run.checkpoint(epoch)
     model, described = load_model(path)
     config = run.config
     probe = probe_of_image(load_image(images, config, described.architecture.in_channels), config)

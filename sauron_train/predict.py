@@ -18,7 +18,7 @@ from sauron_train.data.load import load_image, load_volumes, original_labels, sa
 from sauron_train.data.nnunet import images_in, read_dataset
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.data.views import network_input, stack_back
-from sauron_train.errors import DataError, RunError
+from sauron_train.errors import DataError
 from sauron_train.inference import segment
 from sauron_train.metrics import CaseScores, mean_over_classes, mean_scores, score_case
 from sauron_train.models.unet import UNet
@@ -44,12 +44,7 @@ class Predictor:
         Raises:
             RunError: no checkpoint, or not of that epoch.
         """
-        stored = run.checkpoints()
-        if not stored:
-            raise RunError(f"run {run.name} has no checkpoint yet; wait for its first epoch")
-        if epoch is not None and epoch not in stored:
-            raise RunError(f"run {run.name} has no checkpoint of epoch {epoch}; it has {', '.join(map(str, stored))}")
-        model, info = load_model(stored[epoch if epoch is not None else max(stored)])
+        model, info = load_model(run.checkpoint(epoch)[1])
         wanted = run.config.hardware.accelerator
         device = torch.device("cuda" if torch.cuda.is_available() and wanted not in ("cpu", "mps") else "cpu")
         return cls(model.to(device), info, run.config, device)

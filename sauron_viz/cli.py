@@ -165,7 +165,10 @@ class Picture(StrEnum):
 @app.command("figures")
 def figures_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, to stand side by side.")],
-    out: Annotated[Path, typer.Option(help="File to write; it must not exist. Default: RUN-LAYER.svg here.")] = Path(),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write; it must not exist. Default: RUN-LAYER.svg here.", show_default=False),
+    ] = None,
     layer: Annotated[
         str | None, typer.Option(help="Default: the second-to-last convolution, as in the paper.", show_default=False)
     ] = None,
@@ -186,8 +189,9 @@ def figures_command(
 
     galleries = [gallery(run, layer, epoch, image) for run in runs]
     name = galleries[0].title.split(",")[0].replace(": ", "-")
-    form = picture.value if picture else "html" if out.suffix.lower() in (".html", ".htm") else "svg"
-    target = Path(f"{name}.{form}") if out == Path() else out
+    page = out is not None and _SUFFIXES.get(out.suffix.lower()) == "html"
+    form = picture.value if picture else "html" if page else "svg"
+    target = out or Path(f"{name}.{form}")
     _check_target(target)
     content = as_svg(galleries) if form == "svg" else as_figure(galleries).to_html(include_plotlyjs=True)
     write_atomically(target, content)

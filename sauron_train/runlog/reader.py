@@ -175,6 +175,20 @@ class Run:
         epochs = _numbered(self.path / files.CHECKPOINTS, _EPOCH_FILE)
         return {epoch: self.path / files.checkpoint_file(epoch) for epoch in epochs if epoch <= last}
 
+    def checkpoint(self, epoch: int | None = None) -> tuple[int, Path]:
+        """An epoch whose weights are stored, the last if none is named, and where they are.
+
+        Raises:
+            RunError: no weights, or none of that epoch.
+        """
+        stored = self.checkpoints()
+        if not stored:
+            raise RunError(f"run {self.name} has no weights: its first epoch is not over, or its checkpoints are gone")
+        if epoch is not None and epoch not in stored:
+            raise RunError(f"run {self.name} keeps no weights of epoch {epoch}, only of {', '.join(map(str, stored))}")
+        chosen = max(stored) if epoch is None else epoch
+        return chosen, stored[chosen]
+
     def evaluation(self) -> dict[str, Any] | None:
         """The result of `sauron-train evaluate`, if it was run."""
         path = self.path / files.EVALUATION

@@ -68,14 +68,14 @@ class Header(Panel):
             self.viewer.state.run = self.run.value
 
     def _name(self, name: str) -> str:
-        status = self.viewer.library.status(name)
-        title = self.viewer.library.root.resolve().name if name == "." else name
+        status = self.viewer.folder.status(name)
+        title = self.viewer.folder.root.resolve().name if name == "." else name
         return title if status == "finished" else f"{title} ({status})"
 
     def _problem(self, view: RunView | None) -> str:
         state = self.viewer.state
         if not state.runs:
-            return _no_runs(state.problem, str(self.viewer.library.root))
+            return _no_runs(state.problem, str(self.viewer.folder.root))
         if state.problem:
             return f'<p class="sauron-alert" data-problem="yes">{esc(state.problem)}</p>'
         if view is not None and view.status == "failed" and view.info.message:

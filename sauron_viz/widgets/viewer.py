@@ -1,4 +1,4 @@
-"""What all panels of one dashboard share: the library, the chosen run, epoch, layer and filter, and the beat."""
+"""What all panels of one dashboard share: the folder of runs, the chosen run, epoch, layer and filter, and the beat."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Viewer:
 
     def __init__(self, root: Path | str | None = None, query: str | None = None) -> None:
         wanted = _wishes(wait_for_visitor() if query is None else query)
-        self.library = Library(root)
+        self.folder = Library(root)
         self.state = State()
         self.notice = Notice()
         self.session = Session(self.guard(self.beat))
@@ -78,7 +78,7 @@ class Viewer:
         """Look at another run. What cannot be read becomes `state.problem`, in words."""
         state = self.state
         try:
-            view = self.library.open(name) if name else None
+            view = self.folder.open(name) if name else None
             layers = view.info.layers if view else ()
             epochs = _epochs(view)
         except SauronError as error:
@@ -127,23 +127,23 @@ class Viewer:
 
     def _find_runs(self) -> None:
         try:
-            self.state.runs = self.library.names()
+            self.state.runs = self.folder.names()
         except RunError as error:
             self.state.runs, self.state.problem, self._no_root = [], str(error), True
             return
         if self._no_root:
             self.state.problem, self._no_root = "", False
         if not self.state.run and self.state.runs and self._beats:
-            self.state.run = self.library.first()
+            self.state.run = self.folder.first()
         elif not self.state.runs and not self.state.problem:
             self.state.problem = self._no_runs()
 
     def _no_runs(self) -> str:
-        return f"There are no runs in {self.library.root} yet."
+        return f"There are no runs in {self.folder.root} yet."
 
     def _start(self, wanted: dict[str, str]) -> None:
         runs = self.state.runs
-        self.state.run = wanted["run"] if wanted.get("run") in runs else self.library.first()
+        self.state.run = wanted["run"] if wanted.get("run") in runs else self.folder.first()
         if self.view is None:
             return
         if wanted.get("layer") in {layer.name for layer in self.layers}:

@@ -245,7 +245,7 @@ def test_other_bad_input(phantom: Path, trained: Path, tmp_path: Path) -> None:
         (["run", "--recipe", "phantom2d", "--data", tmp_path / "no", "--out", tmp_path / "o"], "there is no folder"),
         (["predict", tmp_path, phantom, "--out", tmp_path / "o"], "not a run folder"),
         (["predict", trained, tmp_path / "none", "--out", tmp_path / "o"], "is not there"),
-        (["predict", trained, phantom, "--out", tmp_path / "o", "--epoch", "2"], "no checkpoint of epoch 2"),
+        (["predict", trained, phantom, "--out", tmp_path / "o", "--epoch", "2"], "keeps no weights of epoch 2"),
         (["evaluate", trained, "--data", tmp_path], "dataset.json"),
         (["phantom", phantom], "exists"),
     ]

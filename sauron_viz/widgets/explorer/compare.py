@@ -53,7 +53,7 @@ class Comparison:
             self.grid.base = ""
             return
         try:
-            view = scene.view if kind == "epoch" else scene.viewer.library.open(name)
+            view = scene.view if kind == "epoch" else scene.viewer.folder.open(name)
             self._view = view
             self._draw(view, int(name) if kind == "epoch" else self._nearest_epoch(view))
         except SauronError as error:

@@ -117,7 +117,7 @@ class TryOut:
             self._draw_buttons()
 
     def _show(self, source: RunView, made: Path) -> None:
-        view = self.scene.viewer.library.stray(made)
+        view = self.scene.viewer.folder.stray(made)
         epoch = view.map_epochs[-1]
         labels = view.probe().labels
         after = view.prediction(epoch)
@@ -153,7 +153,7 @@ class TryOut:
     def _keep(self, what: str) -> None:
         attempt = self.attempts[-1]
         if what == "save":
-            self._say(f"Saved as {self.scene.viewer.library.keep(attempt.view.run, self.name.value.strip())}.")
+            self._say(f"Saved as {self.scene.viewer.folder.keep(attempt.view.run, self.name.value.strip())}.")
         else:
             shutil.rmtree(attempt.view.run.path.parent, ignore_errors=True)
         self.attempts = self.attempts[:-1] if what == "discard" else self.attempts
