@@ -50,8 +50,14 @@ def test_orders_and_removed_filters(page: Any, dashboard: Served) -> None:
     page.press(CANVAS, "End")
     page.wait_for_selector(".sauron-grid[data-selected='31']")
     page.wait_for_selector(".sauron-strip button")
-    page.locator(".sauron-strip button").first.click()
-    page.wait_for_function("!document.querySelector('.sauron-grid').dataset.selected.endsWith('31')")
+    # The strip may still be that of the map before, whose clicks do not count any more.
+    page.wait_for_function(
+        """() => {
+          document.querySelector('.sauron-strip button')?.click();
+          return document.querySelector('.sauron-grid').dataset.selected !== '31';
+        }""",
+        polling=500,
+    )
 
 
 def test_the_epochs_play(page: Any, dashboard: Served) -> None:
