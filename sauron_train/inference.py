@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
 WINDOWS_AT_ONCE = 8
@@ -27,6 +26,9 @@ def segment(model: nn.Module, images: Tensor, patch: Sequence[int], overlap: flo
     Returns:
         (B, classes, *spatial).
     """
+    # As in `metrics`: slow to import.
+    from monai.inferers.utils import sliding_window_inference  # noqa: PLC0415
+
     logits = sliding_window_inference(
         images, tuple(patch), WINDOWS_AT_ONCE, lambda windows: model(windows)[-1], overlap=overlap, mode="gaussian"
     )

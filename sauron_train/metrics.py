@@ -1,4 +1,7 @@
-"""Dice and 95th-percentile Hausdorff distance per class, by MONAI."""
+"""Dice and 95th-percentile Hausdorff distance per class, by MONAI.
+
+MONAI takes longer to import than torch, so it is imported where something is scored.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.metrics.meandice import compute_dice
-from monai.metrics.utils import get_mask_edges, get_surface_distance
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,6 +40,8 @@ def score_case(
         labels: class name to number, 0 is background and gets no score.
         spacing: voxel size in mm; None leaves HD95 out, which costs far more than Dice.
     """
+    from monai.metrics.meandice import compute_dice  # noqa: PLC0415
+
     foreground = {name: value for name, value in labels.items() if value != 0}
     predicted, expected = (_one_hot(x, max(labels.values()) + 1) for x in (prediction, reference))
     values = compute_dice(predicted, expected, include_background=True, ignore_empty=True)[0].tolist()
@@ -72,6 +75,8 @@ def _one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def _hd95(prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> float:
+    from monai.metrics.utils import get_mask_edges, get_surface_distance  # noqa: PLC0415
+
     if not bool(prediction.any()) or not bool(reference.any()):
         return float("nan")
     # The distances of both surfaces together, as in the authors' code; MONAI's own HD95 takes each direction's

@@ -13,7 +13,7 @@ from typing import Any
 import ipywidgets
 import pandas as pd
 
-from sauron_train.errors import SauronError
+from sauron_train.errors import DataError, SauronError
 from sauron_viz.figures import cost_lines
 from sauron_viz.runs import Library
 from sauron_viz.visit import wait_for_visitor
@@ -68,6 +68,24 @@ class FeatureMapExplorer(App):
         """One panel."""
         self.panel = ExplorerPanel(self.viewer)
         self.body.children = (self.panel,)
+
+    def explore(self, *images: Path | str, epoch: int | None = None) -> None:
+        """Show an image of your own to the network of the open run; its maps are opened when they are there.
+
+        Args:
+            images: NIfTI files, one per channel of the network.
+            epoch: whose weights; None = the epoch that is looked at, or the last whose weights are kept.
+
+        Raises:
+            RunError: no run is open, no weights are kept, or another image is on its way.
+            DataError: no such file.
+        """
+        paths = [Path(image).expanduser().resolve() for image in images]
+        missing = [path for path in paths if not path.is_file()]
+        if missing or not paths:
+            raise DataError(f"{missing[0]} is not there; give NIfTI files" if missing else "give a NIfTI file")
+        self.panel.tabs.value = "own"
+        self.panel.own.run(paths, epoch)
 
 
 class LayerTrends(App):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,36 +73,62 @@ class ByteCache:
         return value
 
 
+@dataclass(frozen=True)
+class Guest:
+    """A run that a view made, and that lies elsewhere until it is saved.
+
+    `origin` names the run whose network it has; `discard` removes its files.
+    """
+
+    view: RunView
+    origin: str
+    discard: Callable[[], None]
+
+
 class Library:
-    """The runs under one root folder, by their path relative to it."""
+    """The runs under one root folder, by their path relative to it, and guests."""
 
     def __init__(self, root: Path | str | None = None, cache: ByteCache | None = None) -> None:
         # Absolute, so that a message says where was looked.
         self.root = find_root(root)
         self.cache = cache or ByteCache()
+        self.guests: dict[str, Guest] = {}
 
     def names(self) -> list[str]:
-        """Relative paths of all runs; "." where the root is a run itself.
+        """Relative paths of all runs, "." where the root is a run itself; then the guests.
 
         Raises:
             RunError: the root is no folder.
         """
-        return [run.path.relative_to(self.root).as_posix() for run in find_runs(self.root)]
+        return [*self._found(), *self.guests]
 
     def open(self, name: str) -> RunView:
-        """Open a run by its relative path.
+        """Open a run by its relative path, or a guest by its name.
 
         Raises:
             RunError: no run there, or a path that leaves the root.
         """
+        if name in self.guests:
+            return self.guests[name].view
         path = (self.root / name).resolve()
         if not path.is_relative_to(self.root):
             raise RunError(f"{name!r} lies outside {self.root}; only runs inside it are shown")
         return RunView(Run(path), name, self.cache)
 
-    def stray(self, path: Path) -> RunView:
-        """A run that lies elsewhere and was made by this view itself."""
-        return RunView(Run(path), str(path), self.cache)
+    def welcome(self, path: Path, name: str, origin: str, discard: Callable[[], None]) -> RunView:
+        """Show a run that a view made beside the others, under a name that no other has."""
+        others = {*self._found(), *self.guests}
+        numbered = (f"{name} ({i})" for i in itertools.count(2))
+        free = next(n for n in itertools.chain([name], numbered) if n not in others)
+        view = RunView(Run(path), free, self.cache, title=free)
+        self.guests[free] = Guest(view, origin, discard)
+        return view
+
+    def dismiss(self, name: str) -> None:
+        """Throw a guest away; of one that is gone already nothing is said."""
+        guest = self.guests.pop(name, None)
+        if guest is not None:
+            guest.discard()
 
     def keep(self, run: Run, name: str) -> Path:
         """Copy a run into this folder, whole or not at all; beside the run where the folder is one itself.
@@ -127,7 +155,10 @@ class Library:
 
         One that has epochs to show, among those one that is training, among those the newest.
         """
-        return max(self.names(), key=self._worth, default="")
+        return max(self._found(), key=self._worth, default="")
+
+    def _found(self) -> list[str]:
+        return [run.path.relative_to(self.root).as_posix() for run in find_runs(self.root)]
 
     def _worth(self, name: str) -> tuple[bool, bool, str, str]:
         run = Run(self.root / name)
@@ -139,6 +170,8 @@ class Library:
 
     def status(self, name: str) -> str:
         """How a run stands, in one word; "damaged" where its record cannot be read."""
+        if name in self.guests:
+            return self.guests[name].view.status
         try:
             return Run(self.root / name).status
         except SauronError:
@@ -148,9 +181,10 @@ class Library:
 class RunView:
     """One run as it was at the last `refresh`; arrays are read when asked for and kept in the shared cache."""
 
-    def __init__(self, run: Run, name: str, cache: ByteCache) -> None:
+    def __init__(self, run: Run, name: str, cache: ByteCache, title: str = "") -> None:
         self.run = run
         self.name = name
+        self._title = title
         self._cache = cache
         self.created = self._created()
         self._tables: dict[str, Any] = {}
@@ -159,8 +193,8 @@ class RunView:
 
     @property
     def title(self) -> str:
-        """The run's own folder name."""
-        return self.run.path.resolve().name
+        """The run's own folder name; a guest's name."""
+        return self._title or self.run.path.resolve().name
 
     def refresh(self) -> bool:
         """Whether the run has changed since the last time; looks at file times only, so it may be asked often."""
@@ -238,6 +272,11 @@ class RunView:
         last = int(self.epochs["epoch"].max()) if len(self.epochs) else 0
         newest = self.map_epochs[-1] if self.map_epochs else last
         return last if epoch >= newest else epoch
+
+    @property
+    def derived(self) -> bool:
+        """Whether it was made from another run's network and not trained, so that it has one epoch."""
+        return self.info.derived_from is not None
 
     @property
     def pruned(self) -> bool:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import atexit
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sauron_viz.scratch import scratch_folder, throw_away
 from sauron_viz.widgets.base import logger
 
 _LAST_LINES = 12
@@ -30,6 +29,7 @@ class Job:
         on_progress: told how many of how many steps are done, and which is next.
         on_end: told the run folder that was made, or None and a sentence that says why there is none; "" if it was
             cancelled.
+        name: what is made is called.
     """
 
     def __init__(
@@ -37,9 +37,11 @@ class Job:
         words: Sequence[str],
         on_progress: Callable[[int, int, str], None],
         on_end: Callable[[Path | None, str], None],
+        name: str = "run",
     ) -> None:
-        self.scratch = Path(tempfile.mkdtemp(prefix="sauron-"))
-        self.out = self.scratch / "run"
+        self.name = name
+        self.scratch = scratch_folder()
+        self.out = self.scratch / folder_name(name)
         self._cancelled = False
         self._on_progress, self._on_end = on_progress, on_end
         program = [sys.executable, "-m", "sauron_train", *words, "--out", str(self.out), "--json"]
@@ -68,7 +70,7 @@ class Job:
     def discard(self) -> None:
         """Throw away what it has made."""
         self.cancel()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        throw_away(self.scratch)
 
     def _follow(self) -> None:
         errors: deque[str] = deque(maxlen=_LAST_LINES)
@@ -82,6 +84,9 @@ class Job:
             self._tell(self._on_progress, done, total, what)
         code = self._process.wait()
         reader.join(5)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
         made = self.out if code == 0 and self.out.is_dir() and not self._cancelled else None
         self._tell(self._on_end, made, "" if made or self._cancelled else _sentence(list(errors), code))
 
@@ -92,6 +97,12 @@ class Job:
         except Exception:
             # Nobody hears an exception of a thread.
             logger().exception("in a callback of a job")
+
+
+def folder_name(name: str) -> str:
+    """A name as that of a run folder."""
+    allowed = (c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in name)
+    return "_".join(part for part in "".join(allowed).split("_") if part).lstrip(".-") or "run"
 
 
 def _sentence(lines: list[str], code: int) -> str:

@@ -57,6 +57,11 @@ def test_these_load_without_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_an_image_of_ones_own_does_not_wait_for_monai() -> None:
+    code = "import sys, sauron_train.derive_maps; sys.exit('monai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_conda_and_pip_ask_for_the_same() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sauron_viz.figures.progress import cost_lines, dice_lines, loss_lines
 from sauron_viz.figures.pruning import filter_bars, share_map
-from sauron_viz.figures.trends import measure_lines, measures
+from sauron_viz.figures.trends import measure_by_layer, measure_lines, measures
 
 if TYPE_CHECKING:
     from sauron_viz.figures.gallery import second_to_last
@@ -16,6 +16,7 @@ __all__ = [
     "dice_lines",
     "filter_bars",
     "loss_lines",
+    "measure_by_layer",
     "measure_lines",
     "measures",
     "second_to_last",

@@ -53,8 +53,15 @@ def whole_ticks(last: int) -> int | None:
 
 
 def span_epochs(figure: go.Figure, epochs: pd.Series[int]) -> None:
-    """The same axis from 0 to the last epoch in all charts over epochs, so that they can be read together."""
+    """The same axis from 0 to the last epoch in all charts over epochs, so that they can be read together.
+
+    Around the one epoch of a run that has no other.
+    """
     last = int(epochs.max()) if len(epochs) else 1
+    if last > 1 and epochs.nunique() == 1:
+        # A run that was made, not trained: nothing came before.
+        figure.update_xaxes(range=[last - 1, last + 1], dtick=1)
+        return
     figure.update_xaxes(range=[0, last * 1.015 + 0.2], dtick=whole_ticks(last))
 
 

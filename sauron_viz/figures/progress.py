@@ -13,7 +13,10 @@ FLOPS, PARAMETERS, FILTERS = "#332288", "#117733", "#882255"
 
 
 def cost_lines(epochs: pd.DataFrame, info: RunInfo, epoch: int | None = None) -> go.Figure:
-    """FLOPs, parameters and filters left, in percent of the unpruned network."""
+    """FLOPs, parameters and filters left, in percent of the unpruned network.
+
+    Epoch 0 is the whole one; a run that was made and not trained has only its own epoch.
+    """
     figure = blank(320, "epoch", "share left (%)")
     whole = {"flops": info.flops, "parameters": info.parameters, "filters": sum(x.filters for x in info.layers)}
     looks = [
@@ -23,7 +26,10 @@ def cost_lines(epochs: pd.DataFrame, info: RunInfo, epoch: int | None = None) ->
     ]
     for column, name, colour, dash in looks:
         share = 100 * epochs[column] / max(whole[column], 1)
-        _line(figure, [0, *epochs["epoch"]], [100.0, *numbers(share)], name, colour, dash, "%{y:.1f} %")
+        x, y = list(epochs["epoch"]), numbers(share)
+        if info.derived_from is None:
+            x, y = [0, *x], [100.0, *y]
+        _line(figure, x, y, name, colour, dash, "%{y:.1f} %")
     figure.update_yaxes(range=[0, 104])
     span_epochs(figure, epochs["epoch"])
     mark_epoch(figure, epoch)
@@ -79,6 +85,7 @@ def _line(
         # One epoch alone is a point, not a line of no length.
         mode="lines" if len(x) > 1 else "markers",
         line={"color": colour, "width": width, "dash": dash},
+        marker={"size": 9, "color": colour},
         hovertemplate=f"<b>{name}</b><br>epoch %{{x}}: {form}<extra></extra>",
     )
 

@@ -38,7 +38,7 @@ def share_map(share: pd.DataFrame, epoch: int | None = None) -> go.Figure:
         hovertemplate="<b>%{y}</b><br>epoch %{x}: %{z:.0f} % of the filters left<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed", showline=False, showgrid=False, ticks="", dtick=1, ticksuffix="  ")
-    figure.update_xaxes(showline=False, dtick=whole_ticks(max(epochs, default=0)))
+    figure.update_xaxes(showline=False, dtick=1 if len(epochs) == 1 else whole_ticks(max(epochs, default=0)))
     mark_epoch(figure, epoch, "above")
     return figure
 

@@ -45,6 +45,32 @@ def measures(layers: pd.DataFrame) -> list[tuple[str, str]]:
     return [(c, _NAMES[c][0]) for c in known] + [(c, c) for c in found if c not in _NAMES]
 
 
+def measure_by_layer(
+    layers: pd.DataFrame, infos: Sequence[LayerInfo], measure: str, chosen: Sequence[str], highlight: str = ""
+) -> go.Figure:
+    """One point per chosen layer, from input to output: what there is to see of a single epoch.
+
+    Raises:
+        KeyError: the table has no such measure.
+    """
+    every = [info.name for info in infos]
+    colours = layer_colours(every)
+    values = dict(zip(layers["layer"], numbers(layers[measure]), strict=True))
+    figure = blank(400, "layer", _NAMES.get(measure, (measure, measure))[1], every, showlegend=False)
+    for info in infos:
+        if info.name in chosen and values.get(info.name) is not None:
+            figure.add_scatter(
+                x=[info.name],
+                y=[values[info.name]],
+                name=info.name,
+                mode="markers",
+                marker={"size": 14 if info.name == highlight else 10, "color": colours[info.name]},
+                hovertemplate="<b>%{fullData.name}</b><br>%{y:.4~g}<extra></extra>",
+            )
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
 def measure_lines(
     layers: pd.DataFrame,
     infos: Sequence[LayerInfo],

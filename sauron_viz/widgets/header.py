@@ -9,6 +9,7 @@ import numpy as np
 from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Select
+from sauron_viz.widgets.origin import Origin
 from sauron_viz.widgets.panel import Panel
 from sauron_viz.words import HEADER
 
@@ -34,10 +35,12 @@ class Header(Panel):
         self.status = text("")
         self.numbers = text("")
         self.problem = text("")
+        self.origin = Origin(self.viewer)
         self.run.observe(self.viewer.guard(self._picked), "value")
         self.bar = box(self.title, self.run, self.status, self.numbers, css="sauron-toolbar sauron-head")
         self.children = (
             self.bar,
+            self.origin,
             self.viewer.notice,
             self.problem,
         )
@@ -68,6 +71,8 @@ class Header(Panel):
             self.viewer.state.run = self.run.value
 
     def _name(self, name: str) -> str:
+        if name in self.viewer.folder.guests:
+            return f"{name} (not saved)"
         status = self.viewer.folder.status(name)
         title = self.viewer.folder.root.resolve().name if name == "." else name
         return title if status == "finished" else f"{title} ({status})"

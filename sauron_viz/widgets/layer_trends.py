@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sauron_viz.figures import measure_lines, measures
+from sauron_viz.figures import measure_by_layer, measure_lines, measures
 from sauron_viz.figures.base import numbers
 from sauron_viz.runs import RunView
 from sauron_viz.theme import layer_colours
@@ -103,7 +103,7 @@ class LayerTrendsPanel(Panel):
             with chart.hold_sync():
                 chart.title = self._title(select, view)
                 chart.values = {
-                    str(name): [rows["epoch"].tolist(), numbers(rows[select.value])]
+                    str(name): [[name] if view.derived else rows["epoch"].tolist(), numbers(rows[select.value])]
                     for name, rows in known.groupby("layer")
                 }
 
@@ -131,6 +131,10 @@ class LayerTrendsPanel(Panel):
                 seen = view.seen_epoch(state.epoch)
                 table, layers = self._table(view, select.value), self.viewer.layers
                 chart.title = self._title(select, view)
+                if view.derived:
+                    figure = measure_by_layer(table, layers, select.value, self.picker.value, state.layer)
+                    chart.draw(figure, _MEANS.get(select.value, ""))
+                    continue
                 figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer)
                 thick = f"Thick: {state.layer}." if state.layer in self.picker.value else ""
                 parts = (_MEANS.get(select.value, ""), _NOTE, thick, self.named_line(seen))

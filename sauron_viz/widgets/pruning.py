@@ -67,12 +67,13 @@ class PruningPanel(Panel):
             return
         epochs, layers = view.epochs, view.layers
         seen = view.seen_epoch(state.epoch)
-        line = self.named_line(seen)
-        self.cost.draw(cost_lines(epochs, view.info, seen), f"For one patch and one forward pass. {line}")
-        self.dice.draw(dice_lines(epochs, seen), f"Circles: the score just before filters were cut. {line}")
-        self.loss.draw(loss_lines(epochs, seen), f"{_LOSS} {line}")
+        marked = None if view.derived else seen
+        line = self.named_line(marked)
+        self.cost.draw(cost_lines(epochs, view.info, marked), f"For one patch and one forward pass. {line}")
+        self.dice.draw(dice_lines(epochs, marked), f"Circles: the score just before filters were cut. {line}")
+        self.loss.draw(loss_lines(epochs, marked), f"{_LOSS} {line}")
         if pruned:
-            share = share_map(share_left(layers, view.info.layers), seen)
+            share = share_map(share_left(layers, view.info.layers), marked)
             self.share.draw(share, f"Input at the top, output below. {line}")
             note = f"Coloured: after epoch {seen}. Grey: at the start."
             self.bars.draw(filter_bars(layers, view.info.layers, seen, state.layer), note)

@@ -121,6 +121,35 @@ class Viewer:
         if isinstance(wanted, (int, float)) and math.isfinite(wanted):
             self.state.epoch = min(_epochs(self.view), key=lambda epoch: abs(epoch - wanted))
 
+    def welcome(self, made: Path, name: str, origin: str, discard: Callable[[], None]) -> RunView:
+        """Offer a run that was made here beside the others, until it is saved or thrown away."""
+        view = self.folder.welcome(made, name, origin, discard)
+        self._find_runs()
+        return view
+
+    def dismiss(self, name: str) -> None:
+        """Throw away a run that was made here, and go back to where it came from if it is looked at."""
+        guest = self.folder.guests.get(name)
+        self.folder.dismiss(name)
+        self._find_runs()
+        if guest is not None and self.state.run == name:
+            self.state.run = guest.origin if guest.origin in self.state.runs else self.folder.first()
+
+    def save(self, name: str, wanted: str) -> Path:
+        """Save a run that was made here under a name of its own, and go on looking at it there.
+
+        Raises:
+            RunError: see `Library.keep`.
+        """
+        target = self.folder.keep(self.folder.open(name).run, wanted)
+        looked_at = self.state.run == name
+        self.folder.dismiss(name)
+        self._find_runs()
+        if looked_at:
+            # A root that is a run itself shows no other.
+            self.state.run = wanted if wanted in self.state.runs else self.folder.first()
+        return target
+
     def choose_filter(self, number: int) -> None:
         """Look at a filter of the chosen layer."""
         self.state.filter = number
@@ -155,7 +184,10 @@ class Viewer:
 
     def _share(self) -> None:
         state = self.state
-        pairs = {"run": state.run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
+        guest = self.folder.guests.get(state.run)
+        # What was made here is not there for who opens the link.
+        run = guest.origin if guest else state.run
+        pairs = {"run": run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
         self.session.query = urlencode({key: value for key, value in pairs.items() if value not in ("", -1)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,25 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     damaged = write_run(root / "damaged", Spec(epochs=2))
     (damaged / "run.json").write_text("{ not json")
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run that was really trained, small as it is, for what needs weights and data."""
+    # Only here: the other tests of views show that they do without torch.
+    return importlib.import_module("training").train(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "runs"))
+
+
+@pytest.fixture
+def image(trained: Path) -> Path:
+    """An image like those that run was trained on."""
+    return next((trained.parent / "phantom" / "imagesTr").glob("*.nii.gz"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,43 @@ def test_label_prediction_and_errors_are_drawn(page: Any, dashboard: Served) -> 
     for name in ("Label", "Prediction, epoch 12", "Errors"):
         page.wait_for_selector(f"figcaption:text-is('{name}')")
     assert page.locator(".sauron-quad .sauron-image[data-ready=yes]").count() == 4
+
+
+@pytest.fixture
+def own(root: Path, serve: Callable[..., Served]) -> Served:
+    """A served run with weights, which a test may add to."""
+    return serve(root)
+
+
+def test_an_image_is_sent_explored_and_saved(page: Any, own: Served, root: Path, image: Path) -> None:
+    open_run(page, own, "run=small")
+    page.get_by_role("tab", name="Your image").click()
+    field = page.get_by_label("Your image")
+    field.set_input_files({"name": "picture.png", "mimeType": "image/png", "buffer": b"x"})
+    page.wait_for_selector("text=picture.png is no NIfTI file by its name")
+    field.set_input_files(image)
+    page.wait_for_selector(".sauron-own progress >> visible=true")
+    page.wait_for_selector(".sauron-origin >> text=Not saved")
+    page.wait_for_selector(".sauron-grid[data-ready^='small: phantom_']")
+    page.get_by_label("Save as a run named").first.fill("mine")
+    page.get_by_role("button", name="Save", exact=True).first.click()
+    page.wait_for_selector(".sauron-grid[data-ready^='mine|']")
+    assert (root / "mine" / "run.json").is_file()
+
+
+def test_a_cut_is_tried_and_compared(page: Any, own: Served) -> None:
+    open_run(page, own, "run=small")
+    page.get_by_role("tab", name="What would go?").click()
+    slider = page.get_by_role("slider", name="Threshold τ")
+    slider.press("End")
+    page.get_by_role("button", name="Try it: cut").click()
+    page.wait_for_selector("button:text-is('Cancel') >> visible=true")
+    page.wait_for_selector("figcaption:has-text('After: 0.')")
+    assert page.locator("table:has-text('merged') tbody tr").count() == 1
+    page.get_by_label("Compare with").select_option("run:small cut 1")
+    page.wait_for_selector(".sauron-grid[data-ready^='small cut 1|']")
+    page.get_by_role("button", name="Explore it").click()
+    page.wait_for_selector(".sauron-origin >> text=Not saved")
+    page.get_by_role("button", name="Throw away").first.click()
+    page.wait_for_selector(".sauron-origin", state="hidden")
+    page.wait_for_selector(".sauron-select[data-value='small']")

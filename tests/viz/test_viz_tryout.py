@@ -8,37 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sauron_train import recipes
-from sauron_train.config import parse
-from sauron_train.data.phantom import make_phantom
-from sauron_train.experiment import Experiment
-from sauron_train.keys import with_overrides
 from sauron_train.runlog import Run
-from sauron_train.trainer import Trainer
 from sauron_viz.apps import FeatureMapExplorer
 from sauron_viz.runs import Library
 from sauron_viz.widgets.explorer.tryout import TryOut, mean_dice
 from sauron_viz.worker import Job
 
-SMALL = [
-    "data.patch=[32, 32]", "network.init_filters=6", "network.levels=3", "epochs=2", "data.steps_per_epoch=4",
-    "data.batch_size=2", "data.workers=0", "prune.enabled=false", "probe.images=2", "hardware.accelerator=cpu",
-]  # fmt: skip
 PATIENCE = 180.0
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("tryout")
-    data = make_phantom(root / "phantom", dim=2, cases=8, seed=1, size=(40, 40, 6))
-    config = parse(with_overrides(recipes.load("phantom2d"), SMALL))
-    Trainer(Experiment.prepare(config, data), root / "runs" / "small").run()
-    return root / "runs"
-
-
-@pytest.fixture
-def root(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "runs"))
 
 
 def opened(root: Path) -> tuple[FeatureMapExplorer, TryOut]:
@@ -72,30 +48,54 @@ def test_what_the_threshold_says_is_cut_and_scored_and_can_be_kept(root: Path) -
     wait(tryout)
     assert tryout.said.value == ""
     attempt = tryout.attempts[-1]
-    cuts = {cut.layer: [gone.filter for gone in cut.removed] for cut in attempt.view.prunings}
-    assert cuts == chosen
-    found = app.panel.outlook.found
-    assert attempt.row["parameters"] == found.cost.parameters[app.panel.outlook.step]
-    assert attempt.row["flops"] == found.cost.flops[app.panel.outlook.step]
-    assert f"{attempt.row['val_dice']:.3f}" in tryout.table.value
+    made = app.viewer.folder.open("small cut 1")
+    assert attempt.guest == "small cut 1"
+    assert {cut.layer: [gone.filter for gone in cut.removed] for cut in made.prunings} == chosen
+    found, step = app.panel.outlook.found, app.panel.outlook.step
+    assert int(made.epochs["parameters"].iloc[-1]) == found.cost.parameters[step]
+    assert attempt.left[1] == pytest.approx(found.cost.flops[step] / made.info.flops)
+    assert f"{attempt.dice[1]:.3f}" in tryout.table.value
     assert tryout.before.prediction
     assert tryout.after.prediction
     assert tryout.result.layout.display is None
-    tryout.keep._answer(None, {"press": "save"}, [])
-    assert "small_cut1" in tryout.said.value
-    kept = Run(root / "small_cut1")
+    app.panel.comparison.choice.value = "run:small cut 1"
+    assert app.panel.comparison.grid.base.startswith("small cut 1|")
+    tryout.keeping.actions._answer(None, {"press": "save"}, [])
+    assert str(root / "small_cut_1") in tryout.said.value
+    kept = Run(root / "small_cut_1")
     assert kept.status == "finished"
     assert kept.info.derived_from is not None
     assert kept.info.derived_from.run == "small"
-    assert Library(root).names() == ["small", "small_cut1"]
-    tryout.keep._answer(None, {"press": "save"}, [])
+    assert app.state.runs == ["small", "small_cut_1"]
+    assert not made.run.path.exists()
+    assert tryout.keeping.widget.layout.display == "none"
+    app.state.run = "small_cut_1"
+    assert app.panel.grid.base.startswith("small_cut_1|")
+    assert "Not saved" not in app.header.origin.line.value
+    assert "cut" in app.header.origin.line.value
+
+
+def test_what_was_tried_is_a_run_until_it_is_thrown_away(root: Path) -> None:
+    app, tryout = opened(root)
+    press(tryout, "try")
+    wait(tryout)
+    assert app.state.runs == ["small", "small cut 1"]
+    tryout.open._answer(None, {"press": "open"}, [])
+    assert app.state.run == "small cut 1"
+    assert app.header.run.options[-1] == ["small cut 1", "small cut 1 (not saved)"]
+    assert "Not saved" in app.header.origin.line.value
+    assert "run=small&" in app.viewer.session.query + "&"
+    (root / "taken").mkdir()
+    keeping = app.header.origin.keeping
+    keeping.name.value = "taken"
+    keeping.actions._answer(None, {"press": "save"}, [])
     assert "exists already" in app.viewer.notice.value
-    scratch = attempt.view.run.path
-    tryout.keep._answer(None, {"press": "discard"}, [])
+    scratch = app.viewer.view.run.path
+    keeping.actions._answer(None, {"press": "discard"}, [])
     assert not scratch.exists()
-    assert tryout.result.layout.display == "none"
-    app.state.run = "small_cut1"
-    assert app.panel.grid.base.startswith("small_cut1|")
+    assert app.state.run == "small"
+    assert app.state.runs == ["small"]
+    assert app.header.origin.layout.display == "none"
 
 
 def test_a_job_can_be_cancelled(root: Path) -> None:

@@ -33,11 +33,12 @@ class Comparison:
         """Offer what there is."""
         scene = self.scene
         others = [name for name in scene.viewer.state.runs if name != scene.viewer.state.run]
+        guests = scene.viewer.folder.guests
         epochs = [epoch for epoch in scene.view.map_epochs if epoch != scene.epoch]
         options = [
             _NOTHING,
             *([f"epoch:{epoch}", f"Epoch {epoch}", "This run"] for epoch in epochs),
-            *([f"run:{name}", name, "Other runs"] for name in others),
+            *([f"run:{name}", name, "Not saved" if name in guests else "Other runs"] for name in others),
         ]
         with self.choice.hold_sync():
             self.choice.options = options

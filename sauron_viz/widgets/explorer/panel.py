@@ -16,6 +16,7 @@ from sauron_viz.widgets.controls import Choice, Select, Slider, Tabs
 from sauron_viz.widgets.explorer.compare import Comparison
 from sauron_viz.widgets.explorer.matrix import MatrixCard
 from sauron_viz.widgets.explorer.outlook import OutlookCard
+from sauron_viz.widgets.explorer.own import OwnImageCard
 from sauron_viz.widgets.explorer.scene import Card, Scene
 from sauron_viz.widgets.explorer.segmentation import SegmentationCard
 from sauron_viz.widgets.explorer.selected import SelectedCard
@@ -31,7 +32,13 @@ _ORDERS = [
     ["variance", "Variance"],
 ]
 _REMOVED = [["shown", "Shown"], ["hidden", "Hidden"]]
-_CARDS = [["map", "Map"], ["distances", "Distances"], ["outlook", "What would go?"], ["segmentation", "Result"]]
+_CARDS = [
+    ["map", "Map"],
+    ["distances", "Distances"],
+    ["outlook", "What would go?"],
+    ["segmentation", "Result"],
+    ["own", "Your image"],
+]
 
 
 class ExplorerPanel(Panel):
@@ -48,11 +55,13 @@ class ExplorerPanel(Panel):
         self.selected = SelectedCard(self.scene)
         self.matrix = MatrixCard(self.scene, self._pick)
         self.outlook = OutlookCard(self.scene, self.grid)
+        self.own = OwnImageCard(self.scene, lambda: setattr(self.tabs, "value", "map"))
         self.cards: dict[str, Card] = {
             "map": self.selected,
             "distances": self.matrix,
             "outlook": self.outlook,
             "segmentation": SegmentationCard(self.scene),
+            "own": self.own,
         }
         self.tabs = Tabs(label="Beside the grid", options=_CARDS, value="map")
         side = box(self.tabs, *(card.widget for card in self.cards.values()), css="sauron-card sauron-side")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,24 +18,27 @@ from sauron_viz.frames import to_bytes
 from sauron_viz.runs import RunView
 from sauron_viz.theme import class_colours
 from sauron_viz.widgets.base import box, esc, show, text
-from sauron_viz.widgets.controls import Actions, Choice, Field
+from sauron_viz.widgets.controls import Actions, Choice
 from sauron_viz.widgets.explorer.scene import Scene
 from sauron_viz.widgets.grid import ImageView
-from sauron_viz.worker import Job
+from sauron_viz.widgets.origin import Keeping
+from sauron_viz.worker import Job, folder_name
 
 _HOW = [["merge", "Merged"], ["none", "Plain"]]
 _HINT = "Merged: survivors take over what was done with a filter that goes. Plain: it is lost, as published"
+_OPEN = "Look at the maps that are left; it can be compared with the run it came from"
 _KEPT = 5
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A cut that was tried: the run that it made, and what it says."""
+    """A cut that was tried, and what it says; `left` are the shares of parameters and FLOPs."""
 
-    view: RunView
+    guest: str
     how: str
-    row: Mapping[str, float]
-    probe_dice: tuple[float, float]
+    removed: int
+    left: tuple[float, float]
+    dice: tuple[float, float]
 
 
 class TryOut:
@@ -46,7 +49,7 @@ class TryOut:
         self.filters: Mapping[str, list[int]] = {}
         self.attempts: list[Attempt] = []
         self.job: Job | None = None
-        self._jobs: list[Job] = []
+        self.tried = 0
         guard = scene.viewer.guard
         self.how = Choice(label="Cut", options=_HOW, value="merge")
         self.start = Actions(guard(self._pressed), options=[["try", "Try it", _HINT]], main="try")
@@ -54,13 +57,14 @@ class TryOut:
         self.said = text("")
         self.table = text("")
         self.before, self.after = ImageView(), ImageView()
-        self.name = Field(label="Save as a run named", value="")
-        self.keep = Actions(guard(self._keep), options=[["save", "Save"], ["discard", "Throw away"]])
+        self.open = Actions(guard(self._open), options=[["open", "Explore it", _OPEN]])
+        self.keeping = Keeping(scene.viewer, self._say)
         self.result = box(
             self.table,
             text('<h4 class="sauron-minor">Predictions, with the Dice on the probe images</h4>'),
             box(self.before, self.after, css="sauron-trio"),
-            box(self.name, self.keep, css="sauron-row sauron-close"),
+            self.open,
+            self.keeping.widget,
             css="sauron-stack sauron-tight",
         )
         self.widget = box(
@@ -71,6 +75,7 @@ class TryOut:
             css="sauron-stack sauron-tight",
         )
         show(self.result, False)
+        scene.viewer.state.observe(guard(lambda _: self._draw_keeping()), "runs")
 
     def offer(self, filters: Mapping[str, list[int]]) -> None:
         """The filters that would be cut now."""
@@ -92,8 +97,9 @@ class TryOut:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(dict(self.filters), file)
         words = ["cut", str(view.run.path), "--epoch", str(epoch), "--filters", table, "--compensate", self.how.value]
-        self.job = Job(words, self._advance, lambda made, why: self._ended(made, why, view, Path(table)))
-        self._jobs.append(self.job)
+        self.tried += 1
+        name = f"{view.title} cut {self.tried}"
+        self.job = Job(words, self._advance, lambda made, why: self._ended(made, why, view, Path(table)), name)
         self._advance(0, 1, "starting")
         self._draw_buttons()
 
@@ -104,39 +110,40 @@ class TryOut:
 
     def _ended(self, made: Path | None, why: str, source: RunView, table: Path) -> None:
         table.unlink(missing_ok=True)
-        self.job = None
+        job, self.job = self.job, None
         self.progress.value = ""
         try:
-            if made is None:
+            if made is None or job is None:
                 self._say(why or "Cancelled.")
             else:
-                self._show(source, made)
+                self._show(source, self.scene.viewer.welcome(made, job.name, source.name, job.discard))
         except SauronError as error:
             self._say(str(error))
         finally:
             self._draw_buttons()
 
-    def _show(self, source: RunView, made: Path) -> None:
-        view = self.scene.viewer.folder.stray(made)
+    def _show(self, source: RunView, view: RunView) -> None:
         epoch = view.map_epochs[-1]
         labels = view.probe().labels
-        after = view.prediction(epoch)
-        before = source.prediction(epoch)
+        predictions = source.prediction(epoch), view.prediction(epoch)
+        row, info = view.epochs.iloc[-1], view.info
         attempt = Attempt(
-            view,
+            view.name,
             self.how.value,
-            {str(name): value for name, value in view.epochs.iloc[-1].items()},
-            (mean_dice(before, labels), mean_dice(after, labels)),
+            int(row["filters_removed"]),
+            (float(row["parameters"] / info.parameters), float(row["flops"] / info.flops)),
+            (float(row["val_dice_before_cut"]), float(row["val_dice"])),
         )
+        for old in self.attempts[: 1 - _KEPT]:
+            if old.guest != self.scene.viewer.state.run:
+                self.scene.viewer.dismiss(old.guest)
         self.attempts = [*self.attempts, attempt][-_KEPT:]
-        self.name.value = f"{source.title}_cut{len(self._jobs)}"
         self.table.value = _table(self.attempts)
-        for picture, name, prediction, dice in (
-            (self.before, "Before", before, attempt.probe_dice[0]),
-            (self.after, "After", after, attempt.probe_dice[1]),
-        ):
-            self._draw(picture, f"{name}: {dice:.3f}", prediction)
+        for picture, name, prediction in zip((self.before, self.after), ("Before", "After"), predictions, strict=True):
+            scored = mean_dice(prediction, labels)
+            self._draw(picture, name if math.isnan(scored) else f"{name}: {scored:.3f}", prediction)
         show(self.result, True)
+        self._draw_keeping()
 
     def _draw(self, picture: ImageView, name: str, prediction: Array) -> None:
         scene = self.scene
@@ -150,15 +157,17 @@ class TryOut:
             alt=f"{name}; solid: label, dashed: prediction",
         )
 
-    def _keep(self, what: str) -> None:
-        attempt = self.attempts[-1]
-        if what == "save":
-            self._say(f"Saved as {self.scene.viewer.folder.keep(attempt.view.run, self.name.value.strip())}.")
-        else:
-            shutil.rmtree(attempt.view.run.path.parent, ignore_errors=True)
-        self.attempts = self.attempts[:-1] if what == "discard" else self.attempts
-        self.table.value = _table(self.attempts)
-        show(self.result, bool(self.attempts) and what == "save")
+    def _open(self, _what: str) -> None:
+        self.scene.viewer.state.run = self.attempts[-1].guest
+
+    def _draw_keeping(self) -> None:
+        """What was tried last may have been saved or thrown away, here or above."""
+        viewer = self.scene.viewer
+        guest = viewer.folder.guests.get(self.attempts[-1].guest) if self.attempts else None
+        for part in (self.open, self.keeping.widget):
+            show(part, guest is not None)
+        if guest is not None:
+            self.keeping.offer(guest.view.name, folder_name(guest.view.name))
 
     def _say(self, sentence: str) -> None:
         self.said.value = f'<p class="sauron-note" role="status">{esc(sentence)}</p>' if sentence else ""
@@ -195,14 +204,11 @@ def _table(attempts: list[Attempt]) -> str:
 
 
 def _line(attempt: Attempt) -> str:
-    row, info = attempt.row, attempt.view.info
     cells = (
         "merged" if attempt.how == "merge" else "plain",
-        f"−{int(row['filters_removed'])}",
-        f"{100 * row['parameters'] / info.parameters:.1f} %",
-        f"{100 * row['flops'] / info.flops:.1f} %",
-        f"{row['val_dice_before_cut']:.3f}",
-        f"{row['val_dice']:.3f}",
+        f"−{attempt.removed}",
+        *(f"{100 * share:.1f} %" for share in attempt.left),
+        *(f"{dice:.3f}" for dice in attempt.dice),
     )
     return (
         "<tr>" + "".join(f'<td class="{"" if i == 0 else "num"}">{esc(c)}</td>' for i, c in enumerate(cells)) + "</tr>"

@@ -1,0 +1,145 @@
+"""An image of one's own in the explorer: the real command on a real, small run."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sauron_train.errors import DataError, RunError
+from sauron_train.runlog import Run
+from sauron_viz.apps import Dashboard, FeatureMapExplorer
+from sauron_viz.widgets.explorer.own import OwnImageCard
+
+PATIENCE = 180.0
+
+
+def opened(root: Path) -> tuple[FeatureMapExplorer, OwnImageCard]:
+    app = FeatureMapExplorer(root)
+    app.panel.tabs.value = "own"
+    return app, app.panel.own
+
+
+def wait(card: OwnImageCard) -> None:
+    if card.job is not None:
+        card.job.wait(PATIENCE)
+    assert card.job is None
+
+
+def test_an_image_is_shown_to_the_network_and_explored(root: Path, image: Path) -> None:
+    app, card = opened(root)
+    app.explore(image, epoch=1)
+    assert "<progress" in card.progress.value
+    assert card.cancel.layout.display is None
+    assert card.upload.disabled
+    wait(card)
+    assert card.said.value == ""
+    name = image.name.removesuffix("_0000.nii.gz")
+    guest = f"small: {name}, epoch 1"
+    assert app.state.run == guest
+    assert app.state.runs == ["small", guest]
+    assert app.panel.tabs.value == "map"
+    assert app.panel.grid.base.startswith(guest)
+    shown = [text for _, text in app.panel.image.options]
+    assert len(shown) == 2
+    assert all(text.startswith(f"{name} slice ") for text in shown)
+    frame = app.panel.scene.frame()
+    assert len(frame.left) == app.viewer.view.layers.set_index("layer")["filters"][app.state.layer]
+    line = app.header.origin.line.value
+    assert f"maps of {image.name}" in line
+    assert "<b>small</b> at epoch 1" in line
+    app.header.origin.keeping.actions._answer(None, {"press": "back"}, [])
+    assert app.state.run == "small"
+
+
+def test_the_maps_of_it_can_be_saved_as_a_run(root: Path, image: Path) -> None:
+    app, card = opened(root)
+    app.explore(image)
+    wait(card)
+    scratch = app.viewer.view.run.path
+    keeping = app.header.origin.keeping
+    keeping.name.value = "mine"
+    keeping.actions._answer(None, {"press": "save"}, [])
+    assert app.state.run == "mine"
+    assert Run(root / "mine").info.derived_from is not None
+    assert not scratch.exists()
+    assert "Not saved" not in app.header.origin.line.value
+
+
+def test_all_panels_of_a_dashboard_show_it(root: Path, image: Path) -> None:
+    app = Dashboard(root)
+    app.panels["maps"].own.run([image])
+    wait(app.panels["maps"].own)
+    for tab in ("trends", "pruning"):
+        app.state.tab = tab
+    assert app.viewer.notice.value == ""
+    points = app.panels["trends"].charts[0].figure
+    assert '"mode":"markers"' in points
+    cost = app.panels["pruning"].cost
+    assert '"mode":"markers"' in cost.figure
+    assert "dotted line" not in cost.note
+
+
+def test_an_upload_goes_the_same_way_and_leaves_nothing(root: Path, image: Path) -> None:
+    app, card = opened(root)
+    content = image.read_bytes()
+    card.upload.send = lambda *_: None
+    card.upload._answer(None, {"begin": 1, "files": [[image.name, len(content)]]}, [])
+    folder = card.upload._folder
+    card.upload._answer(None, {"piece": 1, "place": 0, "offset": 0}, [content])
+    assert card.job is not None
+    with pytest.raises(RunError, match="another image is on its way"):
+        card.run([image])
+    wait(card)
+    assert app.state.run.startswith("small: ")
+    assert folder is not None
+    assert not folder.exists()
+
+
+def test_it_can_be_cancelled(root: Path, image: Path) -> None:
+    app, card = opened(root)
+    app.explore(image)
+    card.cancel._answer(None, {"press": "cancel"}, [])
+    wait(card)
+    assert "Cancelled." in card.said.value
+    assert app.state.runs == ["small"]
+
+
+def test_what_cannot_be_read_is_said_in_a_sentence(root: Path, tmp_path: Path) -> None:
+    app, card = opened(root)
+    with pytest.raises(DataError, match="is not there"):
+        app.explore(tmp_path / "nothing.nii.gz")
+    with pytest.raises(DataError, match="give a NIfTI file"):
+        app.explore()
+    torn = tmp_path / "torn.nii.gz"
+    torn.write_bytes(gzip.compress(b"no image"))
+    for epoch, sentence in ((None, "torn.nii.gz"), (7, "epoch 7")):
+        app.explore(torn, epoch=epoch)
+        wait(card)
+        assert sentence in card.said.value
+        assert "Traceback" not in card.said.value
+    assert app.state.runs == ["small"]
+
+
+def test_the_number_of_files_must_be_that_of_the_channels(root: Path, image: Path) -> None:
+    _, card = opened(root)
+    card.upload.send = lambda *_: None
+    sizes = [[f"{i}.nii.gz", 3] for i in range(2)]
+    card.upload._answer(None, {"begin": 1, "files": sizes}, [])
+    folder = card.upload._folder
+    for place in range(2):
+        card.upload._answer(None, {"piece": 1, "place": place, "offset": 0}, [b"abc"])
+    assert "2 files were sent; this network needs one file" in card.said.value
+    assert card.job is None
+    assert not folder.exists()
+
+
+def test_without_weights_nothing_can_be_shown(root: Path, image: Path) -> None:
+    shutil.rmtree(root / "small" / "checkpoints")
+    app, card = opened(root)
+    assert "No weights of run small are kept" in card.said.value
+    assert card.upload.disabled
+    with pytest.raises(RunError, match="no weights"):
+        app.explore(image)
