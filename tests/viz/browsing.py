@@ -65,4 +65,4 @@ def clean_page(chromium: Any, **options: Any) -> Iterator[Any]:
     opened.on("request", lambda r: None if r.url.startswith(ours) else wrong.append(f"leaves the machine: {r.url}"))
     yield opened
     opened.close()
-    assert wrong == []
+    assert wrong == [], wrong

@@ -165,7 +165,7 @@ def own(root: Path, serve: Callable[..., Served]) -> Served:
     return serve(root)
 
 
-def test_an_image_is_sent_explored_and_saved(page: Any, own: Served, root: Path, image: Path) -> None:
+def test_an_image_is_sent_explored_and_saved(own: Served, page: Any, root: Path, image: Path) -> None:
     open_run(page, own, "run=small")
     page.get_by_role("tab", name="Your image").click()
     field = page.get_by_label("Your image")
@@ -181,7 +181,7 @@ def test_an_image_is_sent_explored_and_saved(page: Any, own: Served, root: Path,
     assert (root / "mine" / "run.json").is_file()
 
 
-def test_a_cut_is_tried_and_compared(page: Any, own: Served) -> None:
+def test_a_cut_is_tried_and_compared(own: Served, page: Any) -> None:
     open_run(page, own, "run=small")
     page.get_by_role("tab", name="What would go?").click()
     slider = page.get_by_role("slider", name="Threshold τ")

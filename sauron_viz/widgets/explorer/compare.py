@@ -28,10 +28,13 @@ class Comparison:
         for trait in ("scale", "order", "removed", "size"):
             ipywidgets.jsdlink((grid, trait), (self.grid, trait))
         ipywidgets.jslink((grid, "filter"), (self.grid, "filter"))
+        scene.viewer.state.observe(scene.viewer.guard(lambda _: self.update()), "runs")
 
     def update(self) -> None:
         """Offer what there is."""
         scene = self.scene
+        if scene.viewer.view is None:
+            return
         others = [name for name in scene.viewer.state.runs if name != scene.viewer.state.run]
         guests = scene.viewer.folder.guests
         epochs = [epoch for epoch in scene.view.map_epochs if epoch != scene.epoch]
