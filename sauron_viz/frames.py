@@ -162,12 +162,15 @@ def make_pictures(
     epoch: int,
     axis: int = 0,
     position: int | None = None,
+    rows: Array | None = None,
 ) -> Pictures:
     """Scale maps (C, *spatial) to bytes; a 3D map is cut at `position` of spatial `axis`.
 
     The range of a 3D map is that of the whole volume, so that its slices can be compared. A map that is not all numbers
-    is blank.
+    is blank. `rows` are the places of those maps that are wanted, None = all.
     """
+    wanted = np.arange(len(maps)) if rows is None else rows
+    maps = maps if rows is None else maps[rows]
     flat = maps.reshape(len(maps), -1)
     numbers = np.isfinite(flat).all(axis=1)
     low = np.where(numbers, flat.min(axis=1), np.nan).astype(np.float32)
@@ -176,14 +179,14 @@ def make_pictures(
     nearest, distance = _nearest(distances)
     count = len(maps)
     stats = MapStats(
-        filters=filters.astype(np.int64),
+        filters=filters[wanted].astype(np.int64),
         low=low,
         high=high,
         variance=variance,
-        to_reference=distances[0].astype(np.float32),
-        nearest=np.where(nearest >= 0, filters[nearest], -1),
-        nearest_distance=distance,
-        delta_prune=delta_prune,
+        to_reference=distances[0][wanted].astype(np.float32),
+        nearest=np.where(nearest >= 0, filters[nearest], -1)[wanted],
+        nearest_distance=distance[wanted],
+        delta_prune=delta_prune[wanted],
         gone=np.zeros(count, dtype=np.int64),
         threshold=np.full(count, np.nan, dtype=np.float32),
         seen=np.full(count, epoch),

@@ -66,6 +66,8 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
             "default_pool_size": 1,
         },
         "KernelManager": {"transport": "ipc"},
+        # Not while the page that was just opened is still being drawn, and needs the processor.
+        "VoilaKernelManager": {"fill_delay": 4.0},
         "MappingKernelManager": {"cull_idle_timeout": 600, "cull_interval": 60, "cull_connected": False},
     }
 

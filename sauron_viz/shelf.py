@@ -36,7 +36,10 @@ class Shelf:
             now = self._pictures(epoch, layer, image, *cut)
             gone = self.removed(epoch, layer)
             seen = self._last_seen([record.filter for record in gone], epoch, layer)
-            earlier = {e: self._pictures(e, layer, image, *cut) for e in sorted(set(seen.values()))}
+            earlier = {
+                e: self._pictures_of(sorted(n for n, at in seen.items() if at == e), e, layer, image, *cut)
+                for e in sorted(set(seen.values()))
+            }
             removed = [(record, earlier.get(seen.get(record.filter, 0))) for record in gone]
             return make_frame(now, removed, self.clusters(epoch, layer, image))
 
@@ -148,6 +151,16 @@ class Shelf:
 
         key = ("pictures", epoch, layer, image, axis, position)
         return self._view.kept(key, make, lambda pictures: pictures.nbytes)
+
+    def _pictures_of(
+        self, numbers: list[int], epoch: int, layer: str, image: int, axis: int, position: int | None
+    ) -> Pictures:
+        """Pictures of some filters only: of most epochs a frame shows no more than the few that went after them."""
+        stored = self._view.run.maps(epoch, layer)
+        rows = np.flatnonzero(np.isin(stored.filters, numbers))
+        volume = self._volume(epoch, layer, image) if len(stored.shape) == 5 else stored.image(image)
+        distances = self.distances(epoch, layer, image)
+        return make_pictures(volume, stored.filters, distances, stored.delta_prune, epoch, axis, position, rows)
 
     def _volume(self, epoch: int, layer: str, image: int) -> Array:
         """Maps (C, D, H, W) float16: another slice of the same volume is likely to be asked for next."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 
 _PREPARED = "VOILA_PREHEAT"
+_SLOW = ("scipy.cluster.hierarchy", "plotly.graph_objects")
 
 
 def wait_for_visitor() -> str:
@@ -15,6 +17,9 @@ def wait_for_visitor() -> str:
     its import takes three seconds, which a visitor who comes first would have to sit out.
     """
     if os.environ.get(_PREPARED) == "True":
+        # Training imports these when it needs them, a page always does.
+        for module in _SLOW:
+            importlib.import_module(module)
         from websockets.sync.client import connect  # noqa: PLC0415
 
         server = f"{os.environ['VOILA_APP_PORT']}{os.environ.get('VOILA_SERVER_URL', '/')}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
 
 import ipywidgets
 import numpy as np
@@ -40,6 +42,8 @@ _CARDS = [
     ["own", "Your image"],
 ]
 
+C = TypeVar("C", bound=Card)
+
 
 class ExplorerPanel(Panel):
     """Choose layer, epoch, probe image and, in 3D, a slice; what is chosen in one card is chosen in all."""
@@ -53,22 +57,13 @@ class ExplorerPanel(Panel):
         self.grid = FeatureGrid(self._supply)
         self.comparison = Comparison(self.scene, self.grid)
         self.selected = SelectedCard(self.scene)
-        self.matrix = MatrixCard(self.scene, self._pick)
-        self.outlook = OutlookCard(self.scene, self.grid)
-        self.own = OwnImageCard(self.scene, lambda: setattr(self.tabs, "value", "map"))
-        self.cards: dict[str, Card] = {
-            "map": self.selected,
-            "distances": self.matrix,
-            "outlook": self.outlook,
-            "segmentation": SegmentationCard(self.scene),
-            "own": self.own,
-        }
+        self.cards: dict[str, Card] = {"map": self.selected}
         self.tabs = Tabs(label="Beside the grid", options=_CARDS, value="map")
-        side = box(self.tabs, *(card.widget for card in self.cards.values()), css="sauron-card sauron-side")
+        self.side = box(self.tabs, self.selected.widget, css="sauron-card sauron-side")
         grids = box(box(self.grid, css="sauron-card sauron-stack"), self.comparison.widget, css="sauron-twin")
         left = box(grids, self.selected.below, css="sauron-stack")
         self._build_controls()
-        self.main = box(left, side, css="sauron-maps")
+        self.main = box(left, self.side, css="sauron-maps")
         self.empty = text("", "sauron-card")
         self.children = (self.controls, self.empty, self.main)
         self._link()
@@ -82,7 +77,7 @@ class ExplorerPanel(Panel):
         show(self.empty, not epochs)
         if view is None or not epochs:
             self.empty.value = f'<p class="sauron-empty">{esc(self._why_empty())}</p>'
-            self.grid.base = self.matrix.matrix.base = ""
+            self.grid.base = ""
             return
         self._busy = True
         try:
@@ -117,19 +112,16 @@ class ExplorerPanel(Panel):
         )
 
     def _link(self) -> None:
-        state, guard, matrix = self.viewer.state, self.viewer.guard, self.matrix.matrix
+        state, guard = self.viewer.state, self.viewer.guard
         # The browser itself moves the grid with the controls. One way only: an epoch that comes late from the kernel
         # would otherwise pull back a slider that is being dragged.
-        for control, trait in ((self.epoch, "epoch"), (self.order, "order")):
-            for target in (self.grid, matrix):
-                ipywidgets.jsdlink((control, "value"), (target, trait))
-        for source, target, trait in (
-            ((self.scale, "value"), self.grid, "scale"),
-            ((self.removed, "value"), self.grid, "removed"),
-            ((self.grid, "filter"), matrix, "filter"),
-            ((matrix, "marked"), self.grid, "marked"),
+        for control, trait in (
+            (self.epoch, "epoch"),
+            (self.order, "order"),
+            (self.scale, "scale"),
+            (self.removed, "removed"),
         ):
-            ipywidgets.jsdlink(source, (target, trait))
+            ipywidgets.jsdlink((control, "value"), (self.grid, trait))
         self.epoch.observe(guard(lambda change: self._set("epoch", change.new)), "value")
         self.layer.observe(guard(lambda change: self._set("layer", change.new)), "value")
         self.image.observe(guard(lambda change: self._set("image", int(change.new or 0))), "value")
@@ -166,7 +158,9 @@ class ExplorerPanel(Panel):
             self.epoch.value = self.scene.epoch = wanted
         if moved:
             # Only then: where the reader moved the slider, the browser has moved the grid, and is ahead of the kernel.
-            self.grid.epoch = self.matrix.matrix.epoch = wanted
+            self.grid.epoch = wanted
+            if "distances" in self.cards:
+                self.matrix.matrix.epoch = wanted
         stored = set(view.run.map_layers(wanted))
         left = _filters_left(view, wanted)
         options = [
@@ -207,7 +201,7 @@ class ExplorerPanel(Panel):
             self.update()
 
     def _update_grid(self, view: RunView, epochs: list[int]) -> None:
-        state, matrix = self.viewer.state, self.matrix.matrix
+        state = self.viewer.state
         cut = f"{self.axis.value}@{self.slice.value}" if self.slice.options else "2d"
         with self.grid.hold_sync():
             self.grid.epochs = epochs
@@ -217,22 +211,71 @@ class ExplorerPanel(Panel):
             self.grid.base = f"{state.run}|{view.created}|{state.layer}|{state.image}|{cut}"
             self.grid.filter = state.filter
             self.grid.caption = self.scene.caption(view, self.scale.value)
+
+    def _update_card(self) -> None:
+        """Only the card that is seen is brought up to date."""
+        view, seen = self.viewer.view, self.tabs.value
+        if not view or not view.map_epochs:
+            return
+        self.selected.common = self.scale.value == "layer"
+        if "distances" in self.cards or seen == "distances":
+            self._update_matrix(view, seen == "distances")
+        if "outlook" in self.cards and seen != "outlook":
+            self.outlook.hide()
+        chosen = self._card(seen)
+        for card in self.cards.values():
+            show(card.widget, card is chosen)
+        chosen.update()
+
+    def _update_matrix(self, view: RunView, active: bool) -> None:
+        state, matrix = self.viewer.state, self.matrix.matrix
         with matrix.hold_sync():
             # Distances are of whole maps, so another slice has the same.
             matrix.base = f"{state.run}|{view.created}|{state.layer}|{state.image}"
             matrix.filter = state.filter
+            matrix.active = active
 
-    def _update_card(self) -> None:
-        """Only the card that is seen is brought up to date."""
-        if not self.viewer.view or not self.viewer.view.map_epochs:
-            return
-        self.selected.common = self.scale.value == "layer"
-        self.matrix.matrix.active = self.tabs.value == "distances"
-        if self.tabs.value != "outlook":
-            self.outlook.hide()
-        for key, card in self.cards.items():
-            show(card.widget, key == self.tabs.value)
-        self.cards[self.tabs.value].update()
+    def _card(self, key: str) -> Card:
+        """A card of its tab."""
+        cards: dict[str, Callable[[], Card]] = {
+            "map": lambda: self.selected,
+            "distances": lambda: self.matrix,
+            "outlook": lambda: self.outlook,
+            "segmentation": lambda: self._placed("segmentation", SegmentationCard(self.scene)),
+            "own": lambda: self.own,
+        }
+        return self.cards[key] if key in self.cards else cards[key]()
+
+    # Cards are made when they are first looked at: a page opens faster with fewer widgets on it.
+
+    @cached_property
+    def matrix(self) -> MatrixCard:
+        """The distances between all maps."""
+        card = self._placed("distances", MatrixCard(self.scene, self._pick))
+        card.matrix.epoch, card.matrix.order = self.epoch.value, self.order.value
+        for source, target in (
+            ((self.epoch, "value"), (card.matrix, "epoch")),
+            ((self.order, "value"), (card.matrix, "order")),
+            ((self.grid, "filter"), (card.matrix, "filter")),
+            ((card.matrix, "marked"), (self.grid, "marked")),
+        ):
+            ipywidgets.jsdlink(source, target)
+        return card
+
+    @cached_property
+    def outlook(self) -> OutlookCard:
+        """What a threshold would take."""
+        return self._placed("outlook", OutlookCard(self.scene, self.grid))
+
+    @cached_property
+    def own(self) -> OwnImageCard:
+        """An image of the reader's own."""
+        return self._placed("own", OwnImageCard(self.scene, lambda: setattr(self.tabs, "value", "map")))
+
+    def _placed(self, key: str, card: C) -> C:
+        self.cards[key] = card
+        self.side.children = (*self.side.children, card.widget)
+        return card
 
     def _pick(self, first: int, second: int) -> None:
         """Two maps of a cell of the matrix: the one is chosen, the other pinned beside it."""
