@@ -47,6 +47,9 @@ def serve_command(
         str, typer.Option(help="What to show: dashboard, feature_maps, layer_trends, pruning or quickstart.")
     ] = "dashboard",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    preload: Annotated[
+        bool, typer.Option(help="Keep a page ready for the next visitor: it opens sooner, for 150 MB of memory.")
+    ] = True,
 ) -> None:
     """Serve the dashboard of a folder of runs on this machine, until Ctrl+C.
 
@@ -64,7 +67,7 @@ def serve_command(
     typer.echo(f"Runs in {folder.resolve()}")
     typer.echo(f"Open    http://{HOST}:{port}/")
     typer.echo("Stop with Ctrl+C.")
-    serve(folder, view, port, browser)
+    serve(folder, view, port, browser, preload)
 
 
 class Format(StrEnum):

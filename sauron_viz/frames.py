@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -91,16 +92,41 @@ class Frame:
 
     Attributes:
         pictures: by filter number, those that are left and those that went mixed.
-        orders: name of an order to (C,) rows, as they stand in it; what went stands beside its nearest survivor where
-            an order has no value of its own for it.
-        cluster: (C,) number of the cluster of each map, -1 for what went.
         left: rows of the filters that are left.
+        find_clusters: how those belong together, by their place in `left`; asked when it is needed, because it takes
+            longer than all else.
     """
 
     pictures: Pictures
-    orders: Mapping[str, Array]
-    cluster: Array
     left: Array
+    find_clusters: Callable[[], Clusters]
+
+    @cached_property
+    def simple_orders(self) -> Mapping[str, Array]:
+        """Name of an order to (C,) rows, as they stand in it; what has no value for it stands at its end."""
+        return {
+            "number": np.arange(len(self.stats.filters)),
+            "reference": _sorted(self.stats.to_reference),
+            "variance": _sorted(-self.stats.variance),
+        }
+
+    @cached_property
+    def orders(self) -> Mapping[str, Array]:
+        """The same, with that of the clusters, in which what went stands beside its nearest survivor."""
+        rank = np.full(len(self.stats.filters), np.inf)
+        rank[self.left[self._clusters.order]] = np.arange(len(self.left))
+        return {**self.simple_orders, "clusters": _sorted(_beside_survivors(self.stats, rank))}
+
+    @cached_property
+    def cluster(self) -> Array:
+        """(C,) number of the cluster of each map, -1 for what went."""
+        found = np.full(len(self.stats.filters), -1)
+        found[self.left] = self._clusters.labels
+        return found
+
+    @cached_property
+    def _clusters(self) -> Clusters:
+        return self.find_clusters()
 
     @property
     def pixels(self) -> Bytes:
@@ -115,7 +141,7 @@ class Frame:
     @property
     def nbytes(self) -> int:
         """Size in memory."""
-        return self.pictures.nbytes + 8 * (len(self.orders) + 1) * len(self.cluster)
+        return self.pictures.nbytes + 8 * 6 * len(self.stats.filters)
 
     @property
     def whole_range(self) -> tuple[float, float]:
@@ -124,14 +150,15 @@ class Frame:
         known = np.isfinite(low)
         return (float(low[known].min()), float(high[known].max())) if known.any() else (0.0, 0.0)
 
-    def packed(self) -> bytes:
-        """The numbers of each map as float32 for the canvas: `MapStats` in its order, cluster, then the orders."""
-        orders = [np.asarray(order, dtype=np.float32) for order in self.orders.values()]
-        return (
-            np.concatenate([self.stats.rows(), self.cluster[None].astype(np.float32), *(o[None] for o in orders)])
-            .astype(np.float32)
-            .tobytes()
-        )
+    def packed(self, clustered: bool = True) -> tuple[list[str], bytes]:
+        """The names of the orders, and the numbers of each map as float32 for the canvas.
+
+        `MapStats` in its order, the cluster, then the orders; without clusters all are -1, and their order is left out.
+        """
+        orders = self.orders if clustered else self.simple_orders
+        cluster = self.cluster if clustered else np.full(len(self.stats.filters), -1)
+        rows = [self.stats.rows(), cluster[None], *(order[None] for order in orders.values())]
+        return list(orders), np.concatenate(rows).astype(np.float32).tobytes()
 
     def values(self, row: int) -> Array:
         """One map (H, W) in its own unit, as exactly as its picture holds it."""
@@ -171,11 +198,15 @@ def make_pictures(
     """
     wanted = np.arange(len(maps)) if rows is None else rows
     maps = maps if rows is None else maps[rows]
+    # numpy counts in float16 many times slower.
+    maps = maps.astype(np.float32)
     flat = maps.reshape(len(maps), -1)
-    numbers = np.isfinite(flat).all(axis=1)
-    low = np.where(numbers, flat.min(axis=1), np.nan).astype(np.float32)
-    high = np.where(numbers, flat.max(axis=1), np.nan).astype(np.float32)
-    variance = np.where(numbers, flat.astype(np.float32).var(axis=1), np.nan)
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    # NaN is the smallest and the largest of whatever holds it.
+    numbers = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(numbers, low, np.float32(np.nan)), np.where(numbers, high, np.float32(np.nan))
+    with np.errstate(invalid="ignore"):
+        variance = np.where(numbers, flat.var(axis=1), np.nan)
     nearest, distance = _nearest(distances)
     count = len(maps)
     stats = MapStats(
@@ -194,20 +225,18 @@ def make_pictures(
     return Pictures(_quantise(take_slice(maps, axis, position), low, high), stats)
 
 
-def make_frame(now: Pictures, removed: Sequence[tuple[Removed, Pictures | None]], together: Clusters) -> Frame:
+def make_frame(
+    now: Pictures, removed: Sequence[tuple[Removed, Pictures | None]], find_clusters: Callable[[], Clusters]
+) -> Frame:
     """Put what is left and what went into one frame.
 
     Args:
         now: the maps that are left.
         removed: each filter that went, with earlier pictures in which it is still there.
-        together: clusters of the maps that are left, by their place in `now`.
+        find_clusters: gives the clusters of the maps that are left, by their place in `now`.
     """
     pictures = _with_removed(now, removed)
-    stats = pictures.stats
-    left = np.flatnonzero(stats.gone == 0)
-    cluster = np.full(len(stats.filters), -1)
-    cluster[left] = together.labels
-    return Frame(pictures, _orders(stats, left, together), cluster, left)
+    return Frame(pictures, np.flatnonzero(pictures.stats.gone == 0), find_clusters)
 
 
 def take_slice(volume: Array, axis: int, position: int | None) -> Array:
@@ -265,18 +294,6 @@ def _last_seen(record: Removed, earlier: Pictures | None, blank: Bytes) -> tuple
     return row, picture
 
 
-def _orders(stats: MapStats, left: Array, together: Clusters) -> dict[str, Array]:
-    rows = np.arange(len(stats.filters))
-    rank = np.full(len(rows), np.inf)
-    rank[left[together.order]] = np.arange(len(left))
-    return {
-        "number": rows,
-        "reference": _sorted(stats.to_reference),
-        "variance": _sorted(-stats.variance),
-        "clusters": _sorted(_beside_survivors(stats, rank)),
-    }
-
-
 def _sorted(keys: Array) -> Array:
     # Rows stand by filter number, so what is equal, or has no value, keeps that order at its place or at the end.
     return np.argsort(np.where(np.isnan(keys), np.inf, keys), kind="stable")
@@ -296,11 +313,12 @@ def _beside_survivors(stats: MapStats, rank: Array) -> Array:
 
 def _quantise(maps: Array, low: Array, high: Array) -> Bytes:
     span = np.where(high > low, high - low, 1).astype(np.float32)
-    scaled = maps.astype(np.float32)
+    scaled: Array = maps.astype(np.float32)
     scaled -= low[:, None, None]
     scaled *= (255 / span)[:, None, None]
-    # What is not a number has no place on a scale.
-    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
+    if not np.isfinite(scaled.sum()):
+        # What is not a number has no place on a scale.
+        np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     return np.clip(np.rint(scaled, out=scaled), 0, 255).astype(np.uint8)
 
 

@@ -35,7 +35,7 @@ def _is_view(path: Path) -> bool:
     return bool(metadata.get("sauron", {}).get("view", True))
 
 
-def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
+def settings(port: int, open_browser: bool, preload: bool = True) -> dict[str, dict[str, object]]:
     """Voila's configuration, section by section.
 
     The check for a cross-site token is off because Voila's own message that a page was closed fails it, which leaves
@@ -61,13 +61,11 @@ def settings(port: int, open_browser: bool) -> dict[str, dict[str, object]]:
             "extension_allowlist": _EXTENSIONS,
             "file_allowlist": ["$^"],
             "show_tracebacks": False,
-            # One page is always ready for the next visitor, who then waits for no import (see visit.py).
-            "preheat_kernel": True,
+            # One page is ready for the next visitor, who then waits for no import (see visit.py).
+            "preheat_kernel": preload,
             "default_pool_size": 1,
         },
         "KernelManager": {"transport": "ipc"},
-        # Not while the page that was just opened is still being drawn, and needs the processor.
-        "VoilaKernelManager": {"fill_delay": 4.0},
         "MappingKernelManager": {"cull_idle_timeout": 600, "cull_interval": 60, "cull_connected": False},
     }
 
@@ -93,7 +91,7 @@ def check(runs: Path, view: str, port: int) -> Path:
     return known[view]
 
 
-def application(notebook: Path, port: int, open_browser: bool) -> Any:
+def application(notebook: Path, port: int, open_browser: bool, preload: bool = True) -> Any:
     """Voila, set up for a notebook but not started.
 
     Raises:
@@ -101,16 +99,17 @@ def application(notebook: Path, port: int, open_browser: bool) -> Any:
     """
     # Voila takes two seconds to import: --help and mistakes should not wait for it.
     from traitlets.config import Config  # noqa: PLC0415
-    from voila.app import Voila  # noqa: PLC0415
 
-    app = Voila(config=Config(settings(port, open_browser)))
+    from sauron_viz.server import Server  # noqa: PLC0415
+
+    app = Server(config=Config(settings(port, open_browser, preload)))
     app.initialize([str(notebook)])
     if app.ip != HOST:
         raise ServeError(f"the server would listen on {app.ip!r} instead of {HOST}; remove the setting that says so")
     return app
 
 
-def serve(runs: Path, view: str, port: int, open_browser: bool) -> None:
+def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = True) -> None:
     """Serve a view of a folder of runs until interrupted.
 
     Raises:
@@ -123,4 +122,4 @@ def serve(runs: Path, view: str, port: int, open_browser: bool) -> None:
     os.environ["JUPYTER_PATH"] = search
     # jupyter_server gives its ping times in milliseconds, tornado warns because it expects seconds; both then work.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
-    application(notebook, port, open_browser).start()
+    application(notebook, port, open_browser, preload).start()

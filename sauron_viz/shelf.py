@@ -41,7 +41,7 @@ class Shelf:
                 for e in sorted(set(seen.values()))
             }
             removed = [(record, earlier.get(seen.get(record.filter, 0))) for record in gone]
-            return make_frame(now, removed, self.clusters(epoch, layer, image))
+            return make_frame(now, removed, partial(self.clusters, epoch, layer, image))
 
         # A cut that is recorded later does not change an epoch before it, so the epoch names the frame for good.
         return self._view.kept(("frame", epoch, layer, image, *cut), make, lambda frame: frame.nbytes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import html
 import logging
@@ -15,6 +17,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 
 from sauron_train.errors import SauronError
 
+_ONCE_THE_CELL_HAS_RUN = 0.05
 _FOLDER = files("sauron_viz") / "widgets"
 
 
@@ -53,6 +56,12 @@ def text(markup: str, css: str = "") -> ipywidgets.HTML:
 def esc(value: object) -> str:
     """Any value as text that is safe in markup: a run folder may say anything, whatever type it should have."""
     return html.escape(str(value))
+
+
+def soon(function: Callable[[], object]) -> None:
+    """Call it once the cell has run, while the page is loading its scripts; in a program without a loop not at all."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop().call_later(_ONCE_THE_CELL_HAS_RUN, function)
 
 
 def show(widget: Any, yes: bool) -> None:

@@ -20,8 +20,8 @@ class FrameCache {
     }
     return frame;
   }
-  has(key) {
-    return this.frames.has(key);
+  peek(key) {
+    return this.frames.get(key);
   }
   put(key, frame) {
     this.drop(key);

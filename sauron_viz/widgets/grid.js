@@ -49,11 +49,11 @@ class Grid {
     this.root = el("div", { class: "sauron-grid" }, this.head, this.scroller, this.empty, this.tip, this.live);
     root.append(this.root);
     this.stops = [
-      listen(model, ["base", "epoch", "note"], () => {
+      listen(model, ["base", "epoch", "note", "order"], () => {
         this.dismiss();
         this.show();
       }),
-      listen(model, ["filter", "scale", "size", "label", "order", "removed", "marked", "going", "tau"], () => this.draw()),
+      listen(model, ["filter", "scale", "size", "label", "removed", "marked", "going", "tau"], () => this.draw()),
       listen(model, ["msg:custom"], (content, buffers) => this.receive(content, buffers)),
       onTheme(() => this.draw()),
     ];
@@ -87,7 +87,8 @@ class Grid {
     if (!this.model.get("base")) return this.blank(this.model.get("note"));
     const key = this.key_of(this.model.get("epoch"));
     const frame = this.cache.get(key);
-    if (!frame) return this.ask(this.model.get("epoch"));
+    if (!this.fits(frame)) this.ask(this.model.get("epoch"));
+    if (!frame) return;
     if (frame !== this.frame) this.dismiss();
     this.frame = frame;
     this.shown = key;
@@ -95,12 +96,17 @@ class Grid {
     this.fetchAhead();
   }
 
+  // Clusters take the kernel longer than all else, so a frame has them only if they were wanted.
+  fits(frame) {
+    return frame && (this.model.get("order") !== "clusters" || "clusters" in frame.orders);
+  }
+
   ask(epoch) {
     const key = this.key_of(epoch);
     const now = performance.now();
     if (now - (this.asked.get(key) ?? -Infinity) < ASK_AGAIN) return;
     this.asked.set(key, now);
-    this.model.send({ want: epoch, base: this.model.get("base") });
+    this.model.send({ want: epoch, base: this.model.get("base"), clusters: this.model.get("order") === "clusters" });
   }
 
   receive(content, buffers) {
@@ -122,7 +128,7 @@ class Grid {
     for (const [key, since] of this.asked) if (performance.now() - since > ASK_AGAIN) this.asked.delete(key);
     if (this.asked.size || this.cache.bytes + 2 * size > CACHE_BYTES) return;
     const now = this.model.get("epoch");
-    const missing = this.model.get("epochs").filter((epoch) => !this.cache.has(this.key_of(epoch)));
+    const missing = this.model.get("epochs").filter((epoch) => !this.fits(this.cache.peek(this.key_of(epoch))));
     missing.sort((a, b) => Math.abs(a - now) - Math.abs(b - now));
     if (missing.length) this.ask(missing[0]);
   }

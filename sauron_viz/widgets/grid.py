@@ -66,8 +66,10 @@ class FeatureGrid(anywidget.AnyWidget):
             self.send(name | {"note": frame})
             return
         count, height, width = frame.pixels.shape
-        shape = {"n": count, "h": height, "w": width, "orders": list(frame.orders)}
-        self.send(name | shape, buffers=[frame.pixels.tobytes(), frame.packed()])
+        # Clusters take longer than all else, so they come when they are asked for.
+        orders, numbers = frame.packed(content.get("clusters") is True)
+        shape = {"n": count, "h": height, "w": width, "orders": orders}
+        self.send(name | shape, buffers=[frame.pixels.tobytes(), numbers])
 
 
 class Strip(anywidget.AnyWidget):

@@ -17,14 +17,14 @@ from typing import Any
 class Served:
     """`sauron-viz serve` in a process of its own."""
 
-    def __init__(self, root: Path, view: str = "dashboard") -> None:
+    def __init__(self, root: Path, view: str = "dashboard", *options: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
         command = [sys.executable, "-c", "from sauron_viz.cli import main; main()", "serve", str(root)]
         self.process = subprocess.Popen(
-            [*command, "--no-browser", "--view", view, "--port", str(self.port)],
+            [*command, "--no-browser", "--view", view, "--port", str(self.port), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -37,7 +37,7 @@ def pictures_of(maps: Any, numbers: list[int] | None = None, epoch: int = 1, **c
 
 
 def frame_of(maps: Any) -> Frame:
-    return make_frame(pictures_of(maps), [], clusters(np.zeros((len(maps), len(maps))), 0.1))
+    return make_frame(pictures_of(maps), [], lambda: clusters(np.zeros((len(maps), len(maps))), 0.1))
 
 
 def test_each_map_has_its_own_range(view: RunView) -> None:
@@ -120,7 +120,7 @@ def test_what_went_stands_beside_the_survivor_that_says_most_nearly_the_same() -
     together = clusters(np.array([[0, 0.9, 0.05], [0.9, 0, 0.9], [0.05, 0.9, 0]]), 0.1)
     # 0 went to 4; 2 went to 3, which went to 5 later; 6 was never known.
     gone = [Removed(0, 2, 0.1, 4, 0.2), Removed(2, 3, 0.1, 3, 0.1), Removed(3, 6, 0.2, 5, 0.1), Removed(6)]
-    frame = make_frame(now, [(record, None) for record in gone], together)
+    frame = make_frame(now, [(record, None) for record in gone], lambda: together)
     shown = frame.stats.filters[frame.orders["clusters"]].tolist()
     assert shown[-1] == 6
     assert shown[shown.index(4) + 1] == 0
@@ -140,7 +140,7 @@ def test_on_the_common_scale_only_the_extremes_of_the_layer_reach_the_ends() -> 
 def test_the_canvas_gets_every_number_in_its_order(view: RunView) -> None:
     frame = view.frame(4, "enc_conv_2", 0)
     count = len(frame.stats.filters)
-    table = np.frombuffer(frame.packed(), np.float32).reshape(-1, count)
+    table = np.frombuffer(frame.packed()[1], np.float32).reshape(-1, count)
     assert len(table) == 11 + 1 + len(frame.orders)
     np.testing.assert_array_equal(table[0], frame.stats.filters)
     np.testing.assert_array_equal(table[8], frame.stats.gone)
@@ -161,7 +161,7 @@ def test_a_map_that_is_no_number_is_blank_and_spoils_no_other() -> None:
     maps[1, 2, 2] = np.nan
     distances = np.array([[0, np.nan, 0.3], [np.nan, 0, np.nan], [0.3, np.nan, 0]])
     pictures = make_pictures(maps, np.arange(3), distances, np.zeros(3), 1)
-    frame = make_frame(pictures, [], clusters(distances, 0.5))
+    frame = make_frame(pictures, [], lambda: clusters(distances, 0.5))
     assert np.isnan(frame.stats.low[1])
     assert frame.stats.nearest.tolist() == [2, -1, 0]
     assert not frame.pixels[1].any()
@@ -174,7 +174,7 @@ def test_a_map_that_is_no_number_is_blank_and_spoils_no_other() -> None:
 def test_maps_that_were_stored_smaller_before_leave_no_picture_of_another_size() -> None:
     now = pictures_of(np.random.default_rng(0).random((1, 4, 4)), [0], epoch=9)
     before = pictures_of(np.random.default_rng(0).random((2, 2, 2)), [0, 1], epoch=3)
-    frame = make_frame(now, [(Removed(1, 5, 0.1, 0, 0.1), before)], clusters(np.zeros((1, 1)), 0.1))
+    frame = make_frame(now, [(Removed(1, 5, 0.1, 0, 0.1), before)], lambda: clusters(np.zeros((1, 1)), 0.1))
     assert not frame.pixels[1].any()
     assert frame.stats.gone.tolist() == [0, 5]
     assert frame.stats.seen.tolist() == [9, 0]

@@ -13,7 +13,7 @@ from sauron_train.errors import SauronError
 from sauron_train.runlog.schema import Array
 from sauron_viz.frames import Frame
 from sauron_viz.runs import RunView
-from sauron_viz.widgets.base import box, esc, show, text
+from sauron_viz.widgets.base import box, esc, show, soon, text
 from sauron_viz.widgets.controls import Choice, Select, Slider, Tabs
 from sauron_viz.widgets.explorer.compare import Comparison
 from sauron_viz.widgets.explorer.matrix import MatrixCard
@@ -67,6 +67,8 @@ class ExplorerPanel(Panel):
         self.empty = text("", "sauron-card")
         self.children = (self.controls, self.empty, self.main)
         self._link()
+        # The page will ask for it as soon as it can.
+        soon(lambda: self._supply(self.epoch.value))
 
     def update(self) -> None:
         """Follow the state; controls that follow it must not write back."""

@@ -49,7 +49,8 @@ class SelectedCard:
         """Show the chosen filter at the place of the scene."""
         scene = self.scene
         number = scene.viewer.state.filter
-        frame = scene.frame_or_none()
+        # Without a choice the maps themselves are not needed, and a page need not wait for them.
+        frame = scene.frame_or_none() if number >= 0 else None
         row = None if frame is None or number < 0 else frame.index(number)
         seen = frame is not None and row is not None and frame.stats.seen[row] != 0
         self._draw_picture(frame, row if seen else None)
