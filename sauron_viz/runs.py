@@ -26,7 +26,7 @@ from sauron_viz.shelf import Shelf
 
 ENVIRONMENT = "SAURON_RUNS"
 # What a kernel may hold beside its libraries, so that many pages fit into one machine.
-CACHE_BYTES = 96 * 2**20
+CACHE_BYTES = 48 * 2**20
 # Notebooks run in their own folder as often as in the one above it; the demo stands in until there are runs.
 USUAL_FOLDERS = ("runs", "../runs", "demo/runs", "../demo/runs")
 

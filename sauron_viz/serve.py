@@ -118,6 +118,9 @@ def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = 
     notebook = check(runs, view, port)
     # Kernels inherit the environment: this is how the notebooks learn the folder.
     os.environ[ENVIRONMENT] = str(runs.resolve())
+    # Linux would keep what large arrays leave in the process, where nothing else has use for it.
+    for setting in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        os.environ.setdefault(setting, str(2**18))
     search = os.pathsep.join(filter(None, [str(_HERE / "templates"), os.environ.get("JUPYTER_PATH", "")]))
     os.environ["JUPYTER_PATH"] = search
     # jupyter_server gives its ping times in milliseconds, tornado warns because it expects seconds; both then work.

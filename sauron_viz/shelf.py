@@ -33,11 +33,11 @@ class Shelf:
         cut = (axis, position)
 
         def make() -> Frame:
-            now = self._pictures(epoch, layer, image, *cut)
+            now = self._pictures(None, epoch, layer, image, *cut)
             gone = self.removed(epoch, layer)
             seen = self._last_seen([record.filter for record in gone], epoch, layer)
             earlier = {
-                e: self._pictures_of(sorted(n for n, at in seen.items() if at == e), e, layer, image, *cut)
+                e: self._pictures([n for n, at in seen.items() if at == e], e, layer, image, *cut)
                 for e in sorted(set(seen.values()))
             }
             removed = [(record, earlier.get(seen.get(record.filter, 0))) for record in gone]
@@ -141,23 +141,15 @@ class Shelf:
             wanted -= here
         return found
 
-    def _pictures(self, epoch: int, layer: str, image: int, axis: int, position: int | None) -> Pictures:
-        stored = self._view.run.maps(epoch, layer)
-
-        def make() -> Pictures:
-            volume = self._volume(epoch, layer, image) if len(stored.shape) == 5 else stored.image(image)
-            distances = self.distances(epoch, layer, image)
-            return make_pictures(volume, stored.filters, distances, stored.delta_prune, epoch, axis, position)
-
-        key = ("pictures", epoch, layer, image, axis, position)
-        return self._view.kept(key, make, lambda pictures: pictures.nbytes)
-
-    def _pictures_of(
-        self, numbers: list[int], epoch: int, layer: str, image: int, axis: int, position: int | None
+    def _pictures(
+        self, numbers: list[int] | None, epoch: int, layer: str, image: int, axis: int, position: int | None
     ) -> Pictures:
-        """Pictures of some filters only: of most epochs a frame shows no more than the few that went after them."""
+        """Pictures of all filters, or of some: of most epochs a frame shows no more than the few that went after them.
+
+        They are not kept, the frame that is made of them is.
+        """
         stored = self._view.run.maps(epoch, layer)
-        rows = np.flatnonzero(np.isin(stored.filters, numbers))
+        rows = None if numbers is None else np.flatnonzero(np.isin(stored.filters, numbers))
         volume = self._volume(epoch, layer, image) if len(stored.shape) == 5 else stored.image(image)
         distances = self.distances(epoch, layer, image)
         return make_pictures(volume, stored.filters, distances, stored.delta_prune, epoch, axis, position, rows)

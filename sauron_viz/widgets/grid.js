@@ -6,6 +6,10 @@ const CAPTION = 15;
 const LARGEST_CELL = 208;
 const SMALLEST_CELL = 22;
 const ASK_AGAIN = 4000;
+const PREPARED = 5;
+
+const whenIdle = globalThis.requestIdleCallback ?? ((run) => setTimeout(run, 50));
+const cancelIdle = globalThis.cancelIdleCallback ?? clearTimeout;
 
 // Cell size in CSS pixels: as large as lets all maps be seen at once, or the size that was chosen.
 function layOut(n, ratio, width, height, chosen) {
@@ -74,6 +78,7 @@ class Grid {
 
   stop() {
     clearInterval(this.again);
+    cancelIdle(this.idle);
     this.stops.forEach((stop) => stop());
     this.observer.disconnect();
   }
@@ -94,6 +99,26 @@ class Grid {
     this.shown = key;
     this.draw();
     this.fetchAhead();
+    this.prepareSoon();
+  }
+
+  prepareSoon() {
+    cancelIdle(this.idle);
+    this.idle = whenIdle(() => this.prepare());
+  }
+
+  // Gives the neighbours their colours while nothing else happens, so that a step has only to draw them. No others keep
+  // theirs: they take four times the room of the maps.
+  prepare() {
+    const now = this.model.get("epoch");
+    const near = [...this.model.get("epochs")].sort((a, b) => Math.abs(a - now) - Math.abs(b - now)).slice(0, PREPARED);
+    const keep = new Set(near.map((epoch) => this.cache.peek(this.key_of(epoch))));
+    for (const frame of this.cache.frames.values()) if (!keep.has(frame) && frame !== this.frame) frame.atlas = null;
+    const scale = this.model.get("scale");
+    const next = [...keep].find((frame) => frame && !(frame.atlas?.scale === scale && frame.atlas.table === this.table));
+    if (!next) return;
+    paintAtlas(next, this.table, scale);
+    this.prepareSoon();
   }
 
   // Clusters take the kernel longer than all else, so a frame has them only if they were wanted.
@@ -119,7 +144,10 @@ class Grid {
     }
     this.cache.put(key, readFrame(content, buffers));
     if (current) this.show();
-    else this.fetchAhead();
+    else {
+      this.fetchAhead();
+      this.prepareSoon();
+    }
   }
 
   // One at a time, nearest epoch first, and only when nothing else is asked for: the reader's own wishes come first.
