@@ -61,12 +61,12 @@ function csv(traces, layout) {
 
 export default {
   render({ model, el: root }) {
-    const title = el("h3", {});
+    const title = el("h2", {});
     const note = el("p", { class: "sauron-note" });
     const actions = el("div", { class: "sauron-actions" });
     const plot = el("div", { class: "sauron-plot", role: "group" });
     const empty = el("p", { class: "sauron-empty", hidden: true });
-    const head = el("header", {}, el("div", {}, title, note), actions);
+    const head = el("div", { class: "sauron-top" }, el("div", {}, title, note), actions);
     const card = el("section", { class: "sauron-card sauron-chart" }, head, plot, empty);
     root.append(card);
     let alive = true;

@@ -46,10 +46,10 @@ class Grid {
     this.tip = el("div", { class: "sauron-tip", hidden: true });
     this.live = el("p", { class: "sauron-live", "aria-live": "polite" });
     this.empty = el("p", { class: "sauron-empty", hidden: true });
-    this.title = el("h3", {});
+    this.title = el("h2", {});
     const take = (text, what, run) => el("button", { type: "button", text, "aria-label": `Save ${what} as ${text}`, onclick: () => run(this) });
     const actions = [take("PNG", "all maps", takePng), take("SVG", "all maps", takeSvg), take("CSV", "the numbers of all maps", takeCsv)];
-    this.head = el("header", {}, this.title, el("div", { class: "sauron-actions" }, ...actions));
+    this.head = el("div", { class: "sauron-top" }, this.title, el("div", { class: "sauron-actions" }, ...actions));
     this.root = el("div", { class: "sauron-grid" }, this.head, this.scroller, this.empty, this.tip, this.live);
     root.append(this.root);
     this.stops = [

@@ -55,7 +55,7 @@ export default {
     const bar = el("canvas", { class: "sauron-bar", width: 256, height: 1, "aria-hidden": "true" });
     const [low, high] = [el("span", {}), el("span", {})];
     const scale = el("div", { class: "sauron-scale", hidden: true }, low, bar, high);
-    const figure = el("figure", { class: "sauron-image" }, el("header", {}, caption, toggle), canvas, scale, mixer);
+    const figure = el("figure", { class: "sauron-image" }, el("div", { class: "sauron-top" }, caption, toggle), canvas, scale, mixer);
     root.append(figure);
 
     function mix() {

@@ -1,6 +1,7 @@
 // Distances between all maps of a layer as a picture, in the order of the grid. A cell names two maps, a block many.
 
 const KEPT = 6;
+const ASK_AGAIN = 4000;
 
 class Matrix {
   constructor(model, root) {
@@ -33,10 +34,13 @@ class Matrix {
     this.canvas.addEventListener("pointerup", (event) => this.release(event));
     this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
+    // As in the grid: a question can get lost, and the kernel does not answer one about what it has left.
+    this.again = setInterval(() => this.asked && this.show(), ASK_AGAIN);
     this.show();
   }
 
   stop() {
+    clearInterval(this.again);
     this.stops.forEach((stop) => stop());
     this.observer.disconnect();
   }
@@ -57,8 +61,9 @@ class Matrix {
     if (!this.model.get("active") || !this.model.get("base")) return;
     const key = this.wanted();
     if (this.frames.has(key)) return this.draw();
-    if (this.asked === key) return;
+    if (this.asked === key && performance.now() - this.since < ASK_AGAIN) return;
     this.asked = key;
+    this.since = performance.now();
     this.model.send({ want: this.model.get("epoch"), base: this.model.get("base") });
   }
 

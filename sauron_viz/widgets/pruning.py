@@ -102,14 +102,15 @@ def cuts_table(cuts: Sequence[Pruning], run: str, none: str = "No filter has bee
     `none` is said where there are none.
     """
     if not cuts:
-        return f'<header><h3>Cuts</h3></header><p class="sauron-empty">{esc(none)}</p>'
+        return f'<div class="sauron-top"><h2>Cuts</h2></div><p class="sauron-empty">{esc(none)}</p>'
     rows = "".join(_row(cut) for cut in reversed(cuts[-_ROWS:]))
     removed = sum(len(cut.removed) for cut in cuts)
     some = f" The latest {_ROWS} are listed." if len(cuts) > _ROWS else ""
     data = base64.b64encode(_csv(cuts).encode()).decode()
-    return f"""<header class="sauron-row"><div><h3>Cuts</h3><p class="sauron-note">{len(cuts)} cuts removed {removed}
-filters.{some} In brackets: δ_prune, which was below τ, and the survivor that says most nearly the same.</p></div>
-<a class="sauron-note" download="{esc(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></header>
+    return f"""<div class="sauron-top sauron-row"><div><h2>Cuts</h2>
+<p class="sauron-note">{len(cuts)} cuts removed {removed} filters.{some}
+In brackets: δ_prune, which was below τ, and the survivor that says most nearly the same.</p></div>
+<a class="sauron-note" download="{esc(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></div>
 <div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
 <th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
 <th scope="col" class="num" title="{esc(TAU)}">τ</th><th scope="col" class="rest">Removed (δ_prune, nearest)</th></tr>

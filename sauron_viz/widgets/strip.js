@@ -2,7 +2,7 @@
 
 export default {
   render({ model, el: root }) {
-    const heading = el("h4", { class: "sauron-minor" });
+    const heading = el("h3", { class: "sauron-minor" });
     const list = el("div", { class: "sauron-strip", role: "group" });
     const box = el("div", {}, heading, list);
     root.append(box);

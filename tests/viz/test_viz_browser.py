@@ -44,7 +44,7 @@ def test_maps_are_drawn_and_follow_the_keyboard(page: Any, dashboard: Served) ->
     slider.press("ArrowLeft")
     page.wait_for_selector(".sauron-grid[data-ready$='|8']")
     assert page.evaluate(PIXELS)[0] != before
-    assert page.locator("h3", has_text="epoch 8").count() == 1
+    assert page.locator("h2", has_text="epoch 8").count() == 1
 
 
 def test_fast_steps_of_the_slider_are_all_taken_and_never_undone(
@@ -148,7 +148,7 @@ def test_tabs_share_the_layer_and_charts_are_drawn(page: Any, dashboard: Served)
     page.get_by_role("button", name="Transposed").click()
     page.wait_for_selector(".sauron-chart[data-traces='2']")
     page.get_by_role("tab", name="Pruning").click()
-    page.wait_for_selector("h3:text-is('Filters per layer')")
+    page.wait_for_selector("h2:text-is('Filters per layer')")
     page.wait_for_function("document.querySelectorAll('.sauron-chart[data-ready=yes]').length === 7")
     assert page.locator("text=enc_conv_2").count() >= 2
     assert page.locator("table.sauron-table tbody tr >> visible=true").count() > 3

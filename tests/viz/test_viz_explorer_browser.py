@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Served
+from browsing import Served, clean_page
 
 pytestmark = pytest.mark.browser
 
@@ -197,3 +197,78 @@ def test_a_cut_is_tried_and_compared(own: Served, page: Any) -> None:
     page.get_by_role("button", name="Throw away").first.click()
     page.wait_for_selector(".sauron-origin", state="hidden")
     page.wait_for_selector(".sauron-select[data-value='small']")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(chromium: Any, dashboard: Served, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    # Volumes have the most on the page: slices, and three planes of a map.
+    with clean_page(chromium, color_scheme=scheme) as page:
+        open_run(page, dashboard, "run=kits")
+        page.press(CANVAS, "Home")
+        page.get_by_role("button", name="Pin filter").click()
+        page.press(CANVAS, "End")
+        page.wait_for_selector("text=(pinned)")
+        page.get_by_label("Compare with").select_option("epoch:3")
+        for tab in ("Map", "Distances", "What would go?", "Result", "Your image", "Layer trends", "Pruning"):
+            page.get_by_role("tab", name=tab, exact=True).click()
+            page.wait_for_timeout(300)  # until what is drawn is drawn: axe does not wait
+            found = axe.run(page).response["violations"]
+            assert [(v["id"], v["impact"], [n["html"] for n in v["nodes"]]) for v in found] == [], tab
+
+
+def test_all_of_it_works_by_keyboard(page: Any, dashboard: Served) -> None:
+    open_run(page, dashboard, "run=kits&layer=enc_conv_2")
+    picture = page.evaluate(PIXELS)
+    tab_to(page, "Layer")
+    tab_to(page, "Order")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    picture = changed(page, picture)
+    tab_to(page, "Epoch")
+    page.keyboard.press("Home")
+    page.wait_for_selector(".sauron-grid[data-ready$='|1']")
+    tab_to(page, "Slice")
+    before = page.get_attribute(GRID, "data-ready")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"!['none', '{before}'].includes(document.querySelector('.sauron-grid').dataset.ready)")
+    tab_to(page, "Maps of enc_conv_2")
+    page.keyboard.press("End")
+    page.wait_for_selector(".sauron-strip button")
+    tab_to(page, "Map")
+    for card, seen, controls in (
+        ("Distances", ".sauron-matrix[data-ready*='|']", {"Save all distances as CSV"}),
+        ("What would go?", ".sauron-outlook [data-name=FLOPs]", {"Threshold τ", "Merged"}),
+        ("Result", ".sauron-quad canvas", set()),
+        ("Your image", "text=No weights of run kits are kept", set()),
+    ):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(f"[role=tab][aria-selected=true]:text-is('{card}')")
+        page.wait_for_selector(f"{seen} >> visible=true")
+        page.wait_for_selector("button:text('Pin filter')", state="hidden")
+        assert controls <= set(names_from_here(page))
+        page.get_by_role("tab", name=card).focus()
+
+
+NAME_OF_FOCUS = """() => {
+  const node = document.activeElement;
+  return node.getAttribute('aria-label') || node.labels?.[0]?.textContent || node.textContent.trim();
+}"""
+
+
+def tab_to(page: Any, name: str) -> None:
+    """Go on with the Tab key until something of that name has the focus."""
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        if page.evaluate(NAME_OF_FOCUS).startswith(name):
+            return
+    raise AssertionError(f"the Tab key never comes to {name}")
+
+
+def names_from_here(page: Any) -> list[str]:
+    """What the Tab key comes to next."""
+    names = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        names.append(page.evaluate(NAME_OF_FOCUS))
+    return names

@@ -59,6 +59,8 @@ class OwnImageCard:
         self.upload.multiple = len(channels) > 1
         self.upload.hint = f"NIfTI (.nii.gz, .nii), at most {megabytes(LIMIT)}{_files(channels)}. Or drop it here."
         self.about.value = _about(view)
+        for part in (self.about, self.epoch, self.upload):
+            show(part, bool(kept))
         if not kept:
             self._say(f"No weights of run {view.title} are kept, so no image can be shown to its network.")
         self._draw()

@@ -151,8 +151,8 @@ class SelectedCard:
         a, b = (frame.pixels[r].astype(np.float32) / 255 for r in (other, row))
         apart = np.sqrt(np.mean((a - b) ** 2))
         self.pair_note.value = (
-            f'<h4 class="sauron-minor">Filters {names[0]} and {names[1]}: {apart:.3f} apart in this picture, each over '
-            "its own range</h4>"
+            f'<h3 class="sauron-minor">Filters {names[0]} and {names[1]}: {apart:.3f} apart in this picture, each over '
+            "its own range</h3>"
         )
         difference = np.clip(np.rint(127.5 * (1 + b - a)), 0, 255).astype(np.uint8)
         aspect = self.scene.aspect

@@ -61,7 +61,7 @@ class TryOut:
         self.keeping = Keeping(scene.viewer, self._say)
         self.result = box(
             self.table,
-            text('<h4 class="sauron-minor">Predictions, with the Dice on the probe images</h4>'),
+            text('<h3 class="sauron-minor">Predictions, with the Dice on the probe images</h3>'),
             box(self.before, self.after, css="sauron-trio"),
             self.open,
             self.keeping.widget,
@@ -198,7 +198,7 @@ def _table(attempts: list[Attempt]) -> str:
     rows = "".join(_line(attempt) for attempt in reversed(attempts))
     head = "".join(f'<th class="{"" if i == 0 else "num"}">{esc(name)}</th>' for i, name in enumerate(heads))
     return (
-        f'<h4 class="sauron-minor">Tried on the validation cases</h4><table class="sauron-table"><thead><tr>{head}</tr>'
+        f'<h3 class="sauron-minor">Tried on the validation cases</h3><table class="sauron-table"><thead><tr>{head}</tr>'
         f"</thead><tbody>{rows}</tbody></table>"
     )
 
