@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -337,3 +338,17 @@ def test_a_run_without_maps_has_words_and_no_cards(tmp_path: Path) -> None:
     assert "holds no feature maps" in app.panel.empty.value
     assert app.panel.main.layout.display == "none"
     assert app.panel.matrix.matrix.base == ""
+
+
+def test_maps_that_were_taken_away_meanwhile_are_missed_in_a_sentence(tmp_path: Path) -> None:
+    write_run(tmp_path / "rats", Spec(epochs=4))
+    app = FeatureMapExplorer(tmp_path)
+    shutil.rmtree(tmp_path / "rats" / "maps")
+    app.viewer.folder.cache._items.clear()
+    assert "has no maps of dec_conv_3" in str(app.panel._supply(4))
+    app.state.epoch = 1
+    assert "is not there" in app.panel.empty.value
+    assert app.panel.main.layout.display == "none"
+    assert app.viewer.notice.value == ""
+    again = FeatureMapExplorer(tmp_path)
+    assert "This run holds no feature maps." in again.panel.empty.value

@@ -45,6 +45,11 @@ def test_an_image_is_shown_to_the_network_and_explored(root: Path, image: Path) 
     shown = [text for _, text in app.panel.image.options]
     assert len(shown) == 2
     assert all(text.startswith(f"{name} slice ") for text in shown)
+    app.panel.tabs.value = "segmentation"
+    result = app.panel.cards["segmentation"]
+    assert "no label to compare with" in result.note.value
+    assert result.pictures["Label"].layout.display == "none"
+    assert result.pictures["Prediction"].pixels
     frame = app.panel.scene.frame()
     assert len(frame.left) == app.viewer.view.layers.set_index("layer")["filters"][app.state.layer]
     line = app.header.origin.line.value

@@ -74,13 +74,28 @@ class ExplorerPanel(Panel):
         """Follow the state; controls that follow it must not write back."""
         view = self.viewer.view
         epochs = view.map_epochs if view else []
-        for widget in (self.controls, self.main):
-            show(widget, bool(epochs))
-        show(self.empty, not epochs)
         if view is None or not epochs:
-            self.empty.value = f'<p class="sauron-empty">{esc(self._why_empty())}</p>'
-            self.grid.base = ""
+            self._blank(self._why_empty())
             return
+        try:
+            self._draw(view, epochs)
+        except SauronError as error:
+            # Somebody took away what was there when the run was opened.
+            self._blank(str(error))
+            return
+        for widget in (self.controls, self.main):
+            show(widget, True)
+        show(self.empty, False)
+
+    def _blank(self, sentence: str) -> None:
+        """Nothing but a sentence."""
+        for widget in (self.controls, self.main):
+            show(widget, False)
+        show(self.empty, True)
+        self.empty.value = f'<p class="sauron-empty">{esc(sentence)}</p>'
+        self.grid.base = ""
+
+    def _draw(self, view: RunView, epochs: list[int]) -> None:
         self._busy = True
         try:
             self._update_controls(view, epochs)
