@@ -28,10 +28,11 @@ class Slider(anywidget.AnyWidget):
 
 
 class Select(anywidget.AnyWidget):
-    """Drop-down list; `options` are [value, text] or [value, text, group]."""
+    """Drop-down list; `options` are [value, text] or [value, text, group]; `hint` is shown where the pointer rests."""
 
     _esm = script("select.js")
     label = Unicode().tag(sync=True)
+    hint = Unicode().tag(sync=True)
     options = List(List(Unicode())).tag(sync=True)
     value = Unicode().tag(sync=True)
 

@@ -27,12 +27,13 @@ export default {
       label.textContent = model.get("label");
       select.replaceChildren(...items());
       select.value = model.get("value");
+      select.title = model.get("hint");
       select.disabled = model.get("options").length < 1;
       box.dataset.value = model.get("value");
     }
 
     select.addEventListener("change", () => setTrait(model, "value", select.value));
-    const stop = listen(model, ["options", "value", "label"], draw);
+    const stop = listen(model, ["options", "value", "label", "hint"], draw);
     draw();
     return stop;
   },

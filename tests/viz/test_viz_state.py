@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from asking import ask
 from sample import SampleRun, Spec
@@ -242,3 +243,17 @@ def test_the_picker_counts_the_maps_that_are_stored(app: Dashboard) -> None:
         app.state.epoch = epoch
         for name, words, _ in panel.layer.options:
             assert f" {app.viewer.view.run.maps(epoch, name).shape[1]} of " in words
+
+
+def test_the_picker_tells_how_alike_the_maps_are(app: Dashboard) -> None:
+    panel, view = app.panels["maps"], app.viewer.view
+    radius = view.config.probe.radius
+    for name, words, _ in panel.layer.options:
+        within = [np.mean(_pairs(view, name, image) <= radius) for image in range(len(view.probe().names))]
+        assert words.endswith(f" · {100 * np.mean(within):.0f} % alike"), name
+    assert f"{radius:g}" in panel.layer.hint
+
+
+def _pairs(view: Any, layer: str, image: int) -> Any:
+    distances = view.run.maps(12, layer).distances(image)
+    return distances[np.triu_indices(len(distances), 1)]

@@ -33,6 +33,7 @@ _ORDERS = [
     ["reference", "Distance to reference"],
     ["variance", "Variance"],
 ]
+_ALIKE = "Filters left of those at the start; alike: the share of pairs of maps that are nearer than {radius:g}"
 _REMOVED = [["shown", "Shown"], ["hidden", "Hidden"]]
 _CARDS = [
     ["map", "Map"],
@@ -122,6 +123,7 @@ class ExplorerPanel(Panel):
         choices = (self.layer, self.image, self.axis, compare, self.order, self.removed, self.scale)
         for select in (compare, self.order):
             select.add_class("sauron-short")
+        self.layer.add_class("sauron-medium")
         self.controls = box(
             box(*choices, css="sauron-row sauron-close"),
             box(self.epoch, self.slice, self.size, css="sauron-row"),
@@ -179,15 +181,20 @@ class ExplorerPanel(Panel):
             if "distances" in self.cards:
                 self.matrix.matrix.epoch = wanted
         stored = set(view.run.map_layers(wanted))
-        left = _filters_left(view, wanted)
+        left, alike = _at_a_glance(view, wanted)
         options = [
-            [info.name, f"{info.name} – {left.get(info.name, info.filters)} of {info.filters}", info.part.capitalize()]
+            [
+                info.name,
+                f"{info.name} – {left.get(info.name, info.filters)} of {info.filters}{alike.get(info.name, '')}",
+                info.part.capitalize(),
+            ]
             for info in self.viewer.layers
             if info.name in stored or not stored
         ]
         with self.layer.hold_sync():
             self.layer.options = options
             self.layer.value = state.layer
+            self.layer.hint = _ALIKE.format(radius=view.config.probe.radius)
         with self.image.hold_sync():
             self.image.options = [[str(i), name] for i, name in enumerate(view.probe().names)]
             self.image.value = str(state.image)
@@ -313,6 +320,11 @@ def _fullest(labels: Array, axis: int) -> int:
     return int(np.argmax(labelled)) if labelled.any() else len(labelled) // 2
 
 
-def _filters_left(view: RunView, epoch: int) -> dict[str, int]:
-    rows = view.layers[view.layers["epoch"] == epoch]
-    return dict(zip(rows["layer"], (int(n) for n in rows["filters"]), strict=True))
+def _at_a_glance(view: RunView, epoch: int) -> tuple[dict[str, int], dict[str, str]]:
+    """Filters left and, in words, the share of pairs of maps that are alike, by layer."""
+    rows = view.layers[view.layers["epoch"] == epoch].set_index("layer")
+    left = {str(layer): int(count) for layer, count in rows["filters"].items()}
+    if "neighbours_share" not in rows:
+        return left, {}
+    shares = rows["neighbours_share"].dropna()
+    return left, {str(layer): f" · {100 * share:.0f} % alike" for layer, share in shares.items()}
