@@ -41,7 +41,8 @@ class Intake:
         if total > limit:
             raise IntakeError(f"{megabytes(total)} are more than the {megabytes(limit)} that may be sent")
         self.paths = [folder / _safe(name) for name, _ in files]
-        if len(set(self.paths)) < len(files):
+        # On some disks A.nii and a.nii are one file.
+        if len({path.name.casefold() for path in self.paths}) < len(files):
             raise IntakeError("two of the files have the same name; rename one")
         self._sizes = [size for _, size in files]
         self._place, self._offset = 0, 0

@@ -77,7 +77,7 @@ class ByteCache:
 class Guest:
     """A run that a view made, and that lies elsewhere until it is saved.
 
-    `origin` names the run whose network it has; `discard` removes its files.
+    `origin` names the run that it was made from, which may be a guest too; `discard` removes its files.
     """
 
     view: RunView
@@ -124,6 +124,20 @@ class Library:
         self.guests[free] = Guest(view, origin, discard)
         return view
 
+    def trained(self, name: str) -> str:
+        """The run of the folder that a guest comes from in the end; any other run is its own."""
+        while name in self.guests:
+            name = self.guests[name].origin
+        return name
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a run now."""
+        return name in self.guests or (self.root / name / "run.json").is_file()
+
+    def title(self, name: str) -> str:
+        """What a run is called: a root that is a run itself has a name of its own."""
+        return self.root.name if name == "." else name
+
     def dismiss(self, name: str) -> None:
         """Throw a guest away; of one that is gone already nothing is said."""
         guest = self.guests.pop(name, None)
@@ -147,7 +161,7 @@ class Library:
                 copy = Path(shutil.copytree(run.path, Path(place) / "run"))
                 copy.rename(target)
         except OSError as error:
-            raise RunError(f"the run cannot be saved in {root}: {error.strerror}") from None
+            raise RunError(f"the run cannot be saved in {root}: {error.strerror or error}") from None
         return target
 
     def first(self) -> str:

@@ -3,54 +3,64 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
-import socket
 import tempfile
+import time
 from pathlib import Path
 
-_made: set[Path] = set()
+_PREFIX = "sauron-scratch-"
+_LOCK = ".lock"
+_BEING_MADE_S = 60
+_held: dict[Path, int] = {}
 
 
 def scratch_folder() -> Path:
     """A new folder, readable by this user alone, that is thrown away when the process ends at the latest."""
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_owner()}{os.getpid()}-"))
-    _made.add(folder)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    _held[folder] = _lock(folder)
     return folder
 
 
 def throw_away(folder: Path) -> None:
     """Remove such a folder with all that is in it."""
     shutil.rmtree(folder, ignore_errors=True)
-    _made.discard(folder)
+    held = _held.pop(folder, None)
+    if held is not None:
+        os.close(held)
 
 
-def _owner() -> str:
-    # Machines may share a temporary folder, and their process numbers say nothing of each other's.
-    return f"sauron-{socket.gethostname()}-"
+def _lock(folder: Path) -> int:
+    """Hold a lock as long as the process lives, however it ends."""
+    lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
 
 
 def _sweep() -> None:
     """Remove what processes left that were killed: images of patients may be among it."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_owner()}*"):
-        process = folder.name.removeprefix(_owner()).partition("-")[0]
-        if process.isdecimal() and not _alive(int(process)):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if folder not in _held and _is_left(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _alive(process: int) -> bool:
+def _is_left(folder: Path) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
+        stat = folder.lstat()
+        if stat.st_uid != os.getuid() or (
+            time.time() - stat.st_ctime < _BEING_MADE_S and not (folder / _LOCK).exists()
+        ):
+            return False
+        os.close(_lock(folder))
     except OSError:
-        # Another user's, whose folders are not ours to remove either.
-        return True
+        # Its process holds the lock, or has just removed it.
+        return False
     return True
 
 
 @atexit.register
 def _throw_all_away() -> None:
-    for folder in list(_made):
+    for folder in list(_held):
         throw_away(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sauron_train.errors import RunError
 from sauron_viz.scratch import scratch_folder, throw_away
 from sauron_viz.widgets.base import logger
 
@@ -20,9 +23,10 @@ _running: weakref.WeakSet[Job] = weakref.WeakSet()
 
 
 class Job:
-    """One `sauron-train` command with `--json` and an `--out` in a folder of its own, which is gone with the job.
+    """One `sauron-train` command with `--json` and an `--out` in a folder of its own.
 
-    The callbacks come from a thread.
+    The folder is thrown away by `discard`, at once where nothing was made, and when this process ends at the latest.
+    Callbacks come on the event loop that the job was made on, like those of widgets; without one from a thread.
 
     Args:
         words: the command, without `--out`.
@@ -44,23 +48,41 @@ class Job:
         self.out = self.scratch / folder_name(name)
         self._cancelled = False
         self._on_progress, self._on_end = on_progress, on_end
-        program = [sys.executable, "-m", "sauron_train", *words, "--out", str(self.out), "--json"]
-        self._process = subprocess.Popen(
-            program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        _running.add(self)
+        self._loop = _running_loop()
+        self._program = [sys.executable, "-m", "sauron_train", *words, "--out", str(self.out), "--json"]
+        self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            RunError: no process can be started.
+        """
+        try:
+            self._process = subprocess.Popen(
+                self._program,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            throw_away(self.scratch)
+            raise RunError(f"the work cannot be started: {error.strerror}") from None
+        _running.add(self)
         self._thread.start()
 
     @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def cancel(self) -> None:
         """End it; what it has made is thrown away."""
         self._cancelled = True
-        if self.running:
+        if self._process is not None and self.running:
             self._process.terminate()
 
     def wait(self, seconds: float) -> None:
@@ -73,30 +95,56 @@ class Job:
         throw_away(self.scratch)
 
     def _follow(self) -> None:
+        made, why = None, "the work ended without a word"
+        try:
+            made, why = self._hear()
+        except Exception:
+            # Nobody hears an exception of a thread.
+            logger().exception("while following a job")
+        if made is None:
+            throw_away(self.scratch)
+        self._tell(self._on_end, made, why)
+
+    def _hear(self) -> tuple[Path | None, str]:
+        process = self._process
+        if process is None:
+            raise RunError("the work was not started")
         errors: deque[str] = deque(maxlen=_LAST_LINES)
-        reader = threading.Thread(target=lambda: errors.extend(self._process.stderr or ()), daemon=True)
+        reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
         reader.start()
-        for line in self._process.stdout or ():
+        for line in process.stdout or ():
             try:
                 done, total, what = json.loads(line)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
             self._tell(self._on_progress, done, total, what)
-        code = self._process.wait()
+        code = process.wait()
         reader.join(5)
-        for pipe in (self._process.stdout, self._process.stderr):
+        for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
         made = self.out if code == 0 and self.out.is_dir() and not self._cancelled else None
-        self._tell(self._on_end, made, "" if made or self._cancelled else _sentence(list(errors), code))
+        return made, "" if made or self._cancelled else _sentence(list(errors), code)
 
-    @staticmethod
-    def _tell(callback: Callable[..., None], *values: object) -> None:
-        try:
-            callback(*values)
-        except Exception:
-            # Nobody hears an exception of a thread.
-            logger().exception("in a callback of a job")
+    def _tell(self, callback: Callable[..., None], *values: object) -> None:
+        def told() -> None:
+            try:
+                callback(*values)
+            except Exception:
+                logger().exception("in a callback of a job")
+
+        if self._loop is None:
+            told()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there any more
+            self._loop.call_soon_threadsafe(told)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def folder_name(name: str) -> str:

@@ -33,6 +33,8 @@ class Grid {
     this.model = model;
     this.cache = new FrameCache();
     this.asked = new Map();
+    // Epochs of which there is nothing but a sentence; they are asked for when they are looked at, and not ahead.
+    this.noted = new Set();
     this.hovered = -1;
     this.table = lookupTable(model.get("palette"));
     this.canvas = el("canvas", {
@@ -139,9 +141,12 @@ class Grid {
     this.asked.delete(key);
     const current = key === this.key_of(this.model.get("epoch"));
     if (content.note !== undefined) {
+      this.noted.add(key);
       if (current) this.blank(content.note);
+      else this.fetchAhead();
       return;
     }
+    this.noted.delete(key);
     this.cache.put(key, readFrame(content, buffers));
     if (current) this.show();
     else {
@@ -156,7 +161,8 @@ class Grid {
     for (const [key, since] of this.asked) if (performance.now() - since > ASK_AGAIN) this.asked.delete(key);
     if (this.asked.size || this.cache.bytes + 2 * size > CACHE_BYTES) return;
     const now = this.model.get("epoch");
-    const missing = this.model.get("epochs").filter((epoch) => !this.fits(this.cache.peek(this.key_of(epoch))));
+    const lacks = (key) => !this.noted.has(key) && !this.fits(this.cache.peek(key));
+    const missing = this.model.get("epochs").filter((epoch) => lacks(this.key_of(epoch)));
     missing.sort((a, b) => Math.abs(a - now) - Math.abs(b - now));
     if (missing.length) this.ask(missing[0]);
   }

@@ -31,22 +31,23 @@ class Keeping:
 
     def offer(self, guest: str, name: str) -> None:
         """A guest, and the name that is proposed for it; what the reader has typed for the same one stays."""
-        self.actions.options = [
-            ["save", "Save"],
-            ["discard", "Throw away"],
-            *([["back", f"Back to {self.viewer.folder.guests[guest].origin}"]] if self._back else []),
-        ]
+        folder = self.viewer.folder
+        origin = folder.trained(guest)
+        back = [["back", f"Back to {folder.title(origin)}"]] if self._back and folder.has(origin) else []
+        self.actions.options = [["save", "Save"], ["discard", "Throw away"], *back]
         if guest != self.guest:
             self.guest, self.name.value = guest, name
 
     def _pressed(self, what: str) -> None:
+        if self.guest not in self.viewer.folder.guests:
+            return  # pressed twice
         if what == "save":
             self._told(f"Saved as {self.viewer.save(self.guest, self.name.value.strip())}.")
         elif what == "discard":
             self.viewer.dismiss(self.guest)
             self._told("Thrown away.")
         else:
-            self.viewer.state.run = self.viewer.folder.guests[self.guest].origin
+            self.viewer.state.run = self.viewer.folder.trained(self.guest)
 
 
 class Origin(Panel):
@@ -57,22 +58,31 @@ class Origin(Panel):
     def build(self) -> None:
         """Make the line and the buttons."""
         self.line = text("")
-        # What was done shows in the header itself: another run is open then.
-        self.keeping = Keeping(self.viewer, lambda _: None, back=True)
+        self.keeping = Keeping(self.viewer, self._tell, back=True)
         self.card = box(self.line, self.keeping.widget, css="sauron-toolbar sauron-origin")
-        self.children = (self.card,)
+        self.told = text("")
+        self._told_of = ""
+        self.children = (self.card, self.told)
 
     def update(self) -> None:
         """Say what the open run is."""
         view = self.viewer.view
         derived = view.info.derived_from if view else None
         guest = view is not None and view.name in self.viewer.folder.guests
-        show(self, derived is not None)
+        if self.viewer.state.run != self._told_of:
+            self.told.value = ""
+        show(self, derived is not None or bool(self.told.value))
+        show(self.card, derived is not None)
         show(self.keeping.widget, guest)
         if view is None or derived is None:
             return
         told = f"Made from the network of <b>{esc(derived.run)}</b> at epoch {esc(derived.epoch)}: {esc(derived.how)}."
-        kept = " <b>Not saved</b>: it goes when this page is closed." if guest else ""
+        kept = " <b>Not saved</b>: it goes with this page, in a notebook with its kernel." if guest else ""
         self.line.value = f'<p class="sauron-note">{told} Nothing was trained, so it has this one epoch.{kept}</p>'
         if guest:
             self.keeping.offer(view.name, folder_name(view.name))
+
+    def _tell(self, sentence: str) -> None:
+        self._told_of = self.viewer.state.run
+        self.told.value = f'<p class="sauron-note" role="status">{esc(sentence)}</p>'
+        show(self, True)

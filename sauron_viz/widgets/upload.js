@@ -21,7 +21,8 @@ export default {
 
     function send(chosen) {
       if (!chosen.length || model.get("disabled") || files.length) return;
-      turn += 1;
+      // Several views may show this field, and all of them hear the kernel.
+      turn = Math.random();
       files = chosen;
       zone.dataset.state = "sending";
       show();
@@ -81,6 +82,7 @@ export default {
     draw();
     return () => {
       still();
+      if (files.length) model.send({ drop: turn });
       model.off("msg:custom", answer);
     };
   },

@@ -17,7 +17,8 @@ from sauron_viz.widgets.base import logger, script
 class Upload(anywidget.AnyWidget):
     """A field for NIfTI files, chosen or dropped; they are sent in pieces, so that a server's limit on messages holds.
 
-    `limit` is how many bytes they may have together.
+    `limit` is how many bytes they may have together, `count` how many they must be, as `needs` says in words; 0 = any.
+    Several views of it may be on a page: one of them sends at a time.
 
     Args:
         on_files: told the files, by name, and the folder that is to be thrown away after them.
@@ -31,6 +32,8 @@ class Upload(anywidget.AnyWidget):
     multiple = Bool(False).tag(sync=True)
     disabled = Bool(False).tag(sync=True)
     limit = Int(0)
+    count = Int(0)
+    needs = Unicode()
 
     def __init__(
         self, on_files: Callable[[list[Path], Path], None], on_problem: Callable[[str], None], **kwargs: Any
@@ -39,10 +42,13 @@ class Upload(anywidget.AnyWidget):
         self._on_files, self._on_problem = on_files, on_problem
         self._folder: Path | None = None
         self._intake: Intake | None = None
+        self._turn: Any = None
         self.on_msg(self._answer)
 
     def _answer(self, _widget: Any, content: dict[str, Any], buffers: Any) -> None:
         turn = next((content[key] for key in ("begin", "piece", "drop") if key in content), None)
+        if "begin" not in content and turn != self._turn:
+            return
         try:
             self._hear(content, buffers)
         except IntakeError as error:
@@ -54,11 +60,18 @@ class Upload(anywidget.AnyWidget):
 
     def _hear(self, content: dict[str, Any], buffers: Any) -> None:
         if "begin" in content:
+            if self._intake is not None:
+                self.send({"turn": self._turn, "wanted": None})
             self._drop()
+            self._turn = content["begin"]
             self._on_problem("")
             files = [(str(name), int(size)) for name, size in content["files"]]
+            if self.disabled:
+                raise IntakeError("no file can be taken now; wait until the last one is done")
+            if self.count and len(files) != self.count:
+                raise IntakeError(f"{len(files)} files were chosen; this network needs {self.needs}")
             self._folder = scratch_folder()
-            self._intake = Intake(self._folder, files, 0 if self.disabled else self.limit)
+            self._intake = Intake(self._folder, files, self.limit)
         elif "piece" in content and self._intake is not None:
             self._intake.take(content["place"], content["offset"], bytes(buffers[0]))
         else:

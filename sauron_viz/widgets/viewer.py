@@ -19,6 +19,8 @@ from sauron_viz.widgets.chart import PlotlyLib
 from sauron_viz.widgets.controls import Session
 
 LOOK_FOR_RUNS_EVERY = 5
+# What is not saved lies in the temporary folder, which may be memory.
+MOST_GUESTS = 8
 
 
 class State(HasTraits):
@@ -124,16 +126,20 @@ class Viewer:
     def welcome(self, made: Path, name: str, origin: str, discard: Callable[[], None]) -> RunView:
         """Offer a run that was made here beside the others, until it is saved or thrown away."""
         view = self.folder.welcome(made, name, origin, discard)
+        idle = [guest for guest in self.folder.guests if guest not in (view.name, self.state.run)]
+        for guest in idle[: max(0, len(self.folder.guests) - MOST_GUESTS)]:
+            self.folder.dismiss(guest)
         self._find_runs()
         return view
 
     def dismiss(self, name: str) -> None:
         """Throw away a run that was made here, and go back to where it came from if it is looked at."""
-        guest = self.folder.guests.get(name)
+        if self.state.run == name:
+            # First: whoever is told that the run is gone must not be looking at it.
+            back = self.folder.trained(name)
+            self.state.run = back if self.folder.has(back) else self.folder.first()
         self.folder.dismiss(name)
         self._find_runs()
-        if guest is not None and self.state.run == name:
-            self.state.run = guest.origin if guest.origin in self.state.runs else self.folder.first()
 
     def save(self, name: str, wanted: str) -> Path:
         """Save a run that was made here under a name of its own, and go on looking at it there.
@@ -142,12 +148,12 @@ class Viewer:
             RunError: see `Library.keep`.
         """
         target = self.folder.keep(self.folder.open(name).run, wanted)
-        looked_at = self.state.run == name
-        self.folder.dismiss(name)
         self._find_runs()
-        if looked_at:
+        if self.state.run == name:
             # A root that is a run itself shows no other.
             self.state.run = wanted if wanted in self.state.runs else self.folder.first()
+        self.folder.dismiss(name)
+        self._find_runs()
         return target
 
     def choose_filter(self, number: int) -> None:
@@ -184,9 +190,8 @@ class Viewer:
 
     def _share(self) -> None:
         state = self.state
-        guest = self.folder.guests.get(state.run)
         # What was made here is not there for who opens the link.
-        run = guest.origin if guest else state.run
+        run = self.folder.trained(state.run)
         pairs = {"run": run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
         self.session.query = urlencode({key: value for key, value in pairs.items() if value not in ("", -1)})
 

@@ -173,8 +173,11 @@ def test_an_image_is_sent_explored_and_saved(own: Served, page: Any, root: Path,
     page.wait_for_selector("text=picture.png is no NIfTI file by its name")
     field.set_input_files(image)
     page.wait_for_selector(".sauron-own progress >> visible=true")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    assert wrong(axe, page) == []
     page.wait_for_selector(".sauron-origin >> text=Not saved")
     page.wait_for_selector(".sauron-grid[data-ready^='small: phantom_']")
+    assert wrong(axe, page) == []
     page.get_by_label("Save as a run named").first.fill("mine")
     page.get_by_role("button", name="Save", exact=True).first.click()
     page.wait_for_selector(".sauron-grid[data-ready^='mine|']")
@@ -210,11 +213,24 @@ def test_axe_finds_nothing_wrong(chromium: Any, dashboard: Served, scheme: str) 
         page.press(CANVAS, "End")
         page.wait_for_selector("text=(pinned)")
         page.get_by_label("Compare with").select_option("epoch:3")
-        for tab in ("Map", "Distances", "What would go?", "Result", "Your image", "Layer trends", "Pruning"):
+        for tab, drawn in (
+            ("Map", "text=(pinned)"),
+            ("Distances", ".sauron-matrix[data-ready*='|']"),
+            ("What would go?", ".sauron-outlook [data-name=FLOPs]"),
+            ("Result", ".sauron-quad .sauron-image[data-ready=yes]"),
+            ("Your image", "text=No weights of run kits are kept"),
+            ("Layer trends", "h2:text-is('Filters left')"),
+            ("Pruning", "h2:text-is('Filters per layer')"),
+        ):
             page.get_by_role("tab", name=tab, exact=True).click()
-            page.wait_for_timeout(300)  # until what is drawn is drawn: axe does not wait
-            found = axe.run(page).response["violations"]
-            assert [(v["id"], v["impact"], [n["html"] for n in v["nodes"]]) for v in found] == [], tab
+            page.wait_for_selector(f"{drawn} >> visible=true")
+            assert wrong(axe, page) == [], tab
+
+
+def wrong(axe: Any, page: Any) -> list[Any]:
+    """What axe finds, and where."""
+    found = axe.run(page).response["violations"]
+    return [(v["id"], v["impact"], [n["html"] for n in v["nodes"]]) for v in found]
 
 
 def test_all_of_it_works_by_keyboard(page: Any, dashboard: Served) -> None:

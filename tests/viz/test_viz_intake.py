@@ -42,7 +42,7 @@ def test_pieces_become_files_in_the_order_of_their_names(tmp_path: Path) -> None
         ([("a.nii", 0)], "empty"),
         ([("a.nii", -1)], "empty"),
         ([("a.nii", LIMIT), ("b.nii", 1)], "more than"),
-        ([("x/a.nii", 1), ("y/a.nii", 1)], "same name"),
+        ([("x/a.nii", 1), ("y/A.nii", 1)], "same name"),
     ],
 )
 def test_what_is_not_taken(tmp_path: Path, files: list[tuple[str, int]], sentence: str) -> None:
@@ -129,7 +129,30 @@ def test_a_closed_field_takes_nothing() -> None:
     upload.disabled = True
     upload._answer(None, {"begin": 1, "files": [["a.nii", 4]]}, [])
     assert taken == []
-    assert "more than" in said[-1]
+    assert "no file can be taken now" in said[-1]
+
+
+def test_the_number_of_files_is_looked_at_before_any_is_sent() -> None:
+    upload, taken, sent, said = uploading()
+    upload.count, upload.needs = 2, "2 files together"
+    upload._answer(None, {"begin": 1, "files": [["a.nii", 4]]}, [])
+    assert sent == [{"turn": 1, "wanted": None}]
+    assert said[-1] == "1 files were chosen; this network needs 2 files together"
+    assert taken == []
+
+
+def test_two_views_of_the_field_do_not_mix_their_files() -> None:
+    upload, taken, sent, _ = uploading()
+    upload._answer(None, {"begin": 0.1, "files": [["a.nii", 4]]}, [])
+    upload._answer(None, {"begin": 0.2, "files": [["b.nii", 4]]}, [])
+    assert {"turn": 0.1, "wanted": None} in sent
+    upload._answer(None, {"piece": 0.1, "place": 0, "offset": 0}, [b"aaaa"])
+    upload._answer(None, {"drop": 0.1}, [])
+    assert taken == []
+    upload._answer(None, {"piece": 0.2, "place": 0, "offset": 0}, [b"bbbb"])
+    images, folder = taken[0]
+    assert [path.read_bytes() for path in images] == [b"bbbb"]
+    throw_away(folder)
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,12 +163,18 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, monke
     )
     left = Path(told.stdout.decode().strip())
     assert left.is_dir()
-    other = tmp_path / "sauron-elsewhere-1-x"
-    other.mkdir()
+    being_made = tmp_path / "sauron-scratch-x"
+    being_made.mkdir()
     first, second = scratch_folder(), scratch_folder()
     assert not left.exists()
-    assert other.exists()
+    assert being_made.exists()
     assert first.is_dir()
+    alive = (
+        "import sys; from pathlib import Path; from sauron_viz.scratch import scratch_folder; scratch_folder(); "
+        f"sys.exit(not Path({str(first)!r}).is_dir())"
+    )
+    held = subprocess.run([sys.executable, "-c", alive], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert held.returncode == 0
     throw_away(first)
     assert not first.exists()
     throw_away(second)

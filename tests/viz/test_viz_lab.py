@@ -38,17 +38,19 @@ def lab(root: Path, tmp_path: Path) -> Iterator[str]:
             # Settings of the user's own, and what an earlier session has left open, are none of this test.
             env=os.environ | {"SAURON_RUNS": str(root), "JUPYTER_CONFIG_DIR": str(tmp_path / "config")},
         )
-        end = time.monotonic() + 120
-        while time.monotonic() < end and process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
-        else:
-            pytest.fail((tmp_path / "lab.log").read_text())
-        yield f"http://127.0.0.1:{port}/lab/workspaces/new/tree/feature_maps.ipynb?reset&token=abc"
-        process.terminate()
-        process.wait(30)
+        try:
+            end = time.monotonic() + 120
+            while time.monotonic() < end and process.poll() is None:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.2)
+            else:
+                pytest.fail((tmp_path / "lab.log").read_text())
+            yield f"http://127.0.0.1:{port}/lab/workspaces/new/tree/feature_maps.ipynb?reset&token=abc"
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def test_the_notebook_explores_a_run_and_an_image(lab: str, page: Any, image: Path) -> None:

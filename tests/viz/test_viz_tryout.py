@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,12 @@ def test_what_was_tried_is_a_run_until_it_is_thrown_away(root: Path) -> None:
     press(tryout, "try")
     wait(tryout)
     assert app.state.runs == ["small", "small cut 1"]
+    shutil.copytree(root / "small", root / "twin")
+    app.viewer._find_runs()
+    app.state.run = "twin"
+    assert tryout.result.layout.display == "none"
+    app.state.run = "small"
+    assert tryout.result.layout.display is None
     tryout.open._answer(None, {"press": "open"}, [])
     assert app.state.run == "small cut 1"
     assert app.header.run.options[-1] == ["small cut 1", "small cut 1 (not saved)"]
@@ -94,7 +102,7 @@ def test_what_was_tried_is_a_run_until_it_is_thrown_away(root: Path) -> None:
     keeping.actions._answer(None, {"press": "discard"}, [])
     assert not scratch.exists()
     assert app.state.run == "small"
-    assert app.state.runs == ["small"]
+    assert app.state.runs == ["small", "twin"]
     assert app.header.origin.layout.display == "none"
 
 
@@ -136,6 +144,7 @@ def test_nothing_is_cut_where_nothing_would_go(root: Path) -> None:
 def test_a_job_that_dies_is_said(tmp_path: Path) -> None:
     told: list[tuple[Path | None, str]] = []
     job = Job(["no-such-command"], lambda *_: None, lambda made, why: told.append((made, why)))
+    job.start()
     job.wait(PATIENCE)
     assert told[0][0] is None
     assert "no-such-command" in told[0][1]
@@ -159,3 +168,40 @@ def test_a_run_is_kept_beside_a_run_that_is_looked_at_alone(root: Path) -> None:
         with pytest.raises(Exception, match=sentence):
             library.keep(Run(root / "small"), name)
     assert sorted(path.name for path in root.iterdir()) == ["small", "twin"]
+
+
+def test_an_image_is_shown_to_the_cut_network_that_is_looked_at(root: Path, image: Path) -> None:
+    app, tryout = opened(root)
+    press(tryout, "try")
+    wait(tryout)
+    tryout.open._answer(None, {"press": "open"}, [])
+    left = int(app.viewer.view.epochs["filters"].iloc[-1])
+    app.explore(image)
+    app.panel.own.job.wait(PATIENCE)
+    assert app.viewer.view.info.derived_from.run == "small_cut_1"
+    assert int(app.viewer.view.epochs["filters"].iloc[-1]) == left
+    assert app.header.origin.keeping.actions.options[-1] == ["back", "Back to small"]
+    assert "run=small&" in app.viewer.session.query + "&"
+    app.viewer.dismiss("small cut 1")
+    app.panel.tabs.value = "own"
+    assert app.viewer.notice.value == ""
+    assert app.panel.main.layout.display is None
+    shutil.rmtree(root / "small")
+    app.viewer._find_runs()
+    assert app.header.origin.keeping.actions.options[-1][0] == "discard"
+
+
+def test_callbacks_of_a_job_come_on_the_loop_of_the_page(tmp_path: Path) -> None:
+    async def page() -> list[int]:
+        ended = asyncio.Event()
+        threads: list[int] = []
+
+        def on_end(_made: Path | None, _why: str) -> None:
+            threads.append(threading.get_ident())
+            ended.set()
+
+        Job(["no-such-command"], lambda *_: None, on_end).start()
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+        return threads
+
+    assert asyncio.run(page()) == [threading.get_ident()]

@@ -28,6 +28,7 @@ class OwnImageCard:
     def __init__(self, scene: Scene, on_open: Callable[[], None]) -> None:
         self.scene = scene
         self._on_open = on_open
+        self._made: set[str] = set()
         self.job: Job | None = None
         self.about = text("")
         self.epoch = Select(label="Network of epoch")
@@ -47,8 +48,15 @@ class OwnImageCard:
         show(self.cancel, False)
 
     def update(self) -> None:
-        """Offer the networks of the run that was trained, also where an image of it is looked at."""
-        view = self._source()
+        """Offer the networks of the run, also where an image that was shown to one of them is looked at."""
+        try:
+            self._offer(self._source())
+        except SauronError as error:
+            for part in (self.about, self.epoch, self.upload):
+                show(part, False)
+            self._say(str(error))
+
+    def _offer(self, view: RunView) -> None:
         kept = view.run.checkpoints()
         shown = self.scene.epoch if self.scene.epoch in kept else (kept[-1] if kept else 0)
         with self.epoch.hold_sync():
@@ -57,6 +65,7 @@ class OwnImageCard:
                 self.epoch.value = str(shown) if kept else ""
         channels = view.info.channels
         self.upload.multiple = len(channels) > 1
+        self.upload.count, self.upload.needs = len(channels), _needs(channels)
         self.upload.hint = f"NIfTI (.nii.gz, .nii), at most {megabytes(LIMIT)}{_files(channels)}. Or drop it here."
         self.about.value = _about(view)
         for part in (self.about, self.epoch, self.upload):
@@ -86,23 +95,29 @@ class OwnImageCard:
         name = f"{view.title}: {_case(images[0])}, epoch {at}"
         words = ["maps", str(view.run.path), *map(str, images), "--epoch", at]
         job = Job(words, self._advance, lambda made, why: self._ended(made, why, view.name, scratch), name)
+        job.start()
         self.job = job
         self._advance(0, 1, "starting")
         self._draw()
 
     def _source(self) -> RunView:
-        guest = self.scene.viewer.folder.guests.get(self.scene.view.name)
-        return self.scene.viewer.folder.open(guest.origin) if guest else self.scene.view
+        """The run whose networks are offered: of an image of one's own the one that it was shown to."""
+        folder, view = self.scene.viewer.folder, self.scene.view
+        guest = folder.guests.get(view.name)
+        if guest is None or view.name not in self._made or not folder.has(guest.origin):
+            return view
+        return folder.open(guest.origin)
 
     def _taken(self, images: list[Path], folder: Path) -> None:
-        channels = self._source().info.channels
+        taken = False
         try:
-            if len(images) != len(channels):
-                raise RunError(f"{len(images)} files were sent; this network needs {_needs(channels)}")
             self.run(images, scratch=folder)
+            taken = True
         except SauronError as error:
-            throw_away(folder)
             self._say(str(error))
+        finally:
+            if not taken:
+                throw_away(folder)
 
     def _advance(self, done: int, total: int, what: str) -> None:
         self.progress.value = (
@@ -125,6 +140,7 @@ class OwnImageCard:
         viewer = self.scene.viewer
         try:
             view = viewer.welcome(made, job.name, origin, job.discard)
+            self._made.add(view.name)
             viewer.state.run = view.name
             self._on_open()
         except SauronError as error:

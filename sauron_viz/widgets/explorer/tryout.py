@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +12,9 @@ import numpy as np
 
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog.schema import Array
-from sauron_viz.frames import to_bytes
+from sauron_viz.frames import Bytes, slice_position, take_slice, to_bytes
 from sauron_viz.runs import RunView
+from sauron_viz.scratch import scratch_folder, throw_away
 from sauron_viz.theme import class_colours
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Actions, Choice
@@ -32,13 +31,39 @@ _KEPT = 5
 
 @dataclass(frozen=True)
 class Attempt:
-    """A cut that was tried, and what it says; `left` are the shares of parameters and FLOPs."""
+    """A cut of a run that was tried, and what it says; `left` are the shares of parameters and FLOPs."""
 
+    source: str
     guest: str
     how: str
     removed: int
     left: tuple[float, float]
     dice: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The image that predictions are drawn over, as it was looked at when the work began; `flat` cuts a volume."""
+
+    image: int
+    pixels: Bytes
+    label: bytes
+    aspect: float
+    colours: Mapping[str, str]
+    flat: Callable[[Array], Array]
+
+    @classmethod
+    def of(cls, scene: Scene) -> Picture:
+        """What the scene looks at now."""
+        axis, share = scene.axis, scene.share
+
+        def flat(volume: Array) -> Array:
+            at = (0, None) if volume.ndim == 2 else (axis, slice_position(share, volume.shape[axis]))
+            return np.ascontiguousarray(take_slice(volume[None], *at)[0])
+
+        colours = class_colours(list(scene.view.info.labels.values()))
+        pixels, label = to_bytes(scene.input()), scene.label().tobytes()
+        return cls(scene.image, pixels, label, scene.aspect, colours, flat)
 
 
 class TryOut:
@@ -80,6 +105,8 @@ class TryOut:
     def offer(self, filters: Mapping[str, list[int]]) -> None:
         """The filters that would be cut now."""
         self.filters = filters
+        # What was tried on another run says nothing of this one.
+        show(self.result, any(attempt.source == self.scene.view.name for attempt in self.attempts))
         self._draw_buttons()
 
     def _pressed(self, what: str) -> None:
@@ -93,13 +120,15 @@ class TryOut:
                 f"The weights of epoch {epoch} are not there any more, so nothing can be tried; kept: {kept}"
             )
         self._say("")
-        handle, table = tempfile.mkstemp(prefix="sauron-", suffix=".json")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(dict(self.filters), file)
-        words = ["cut", str(view.run.path), "--epoch", str(epoch), "--filters", table, "--compensate", self.how.value]
+        table = scratch_folder() / "filters.json"
+        table.write_text(json.dumps(dict(self.filters)), encoding="utf-8")
+        picture, how = Picture.of(self.scene), self.how.value
+        words = ["cut", str(view.run.path), "--epoch", str(epoch), "--filters", str(table), "--compensate", how]
         self.tried += 1
         name = f"{view.title} cut {self.tried}"
-        self.job = Job(words, self._advance, lambda made, why: self._ended(made, why, view, Path(table)), name)
+        job = Job(words, self._advance, lambda made, why: self._ended(made, why, view, how, picture, table), name)
+        job.start()
+        self.job = job
         self._advance(0, 1, "starting")
         self._draw_buttons()
 
@@ -108,52 +137,52 @@ class TryOut:
             f'<label class="sauron-note">{esc(what)}<progress max="{total}" value="{done}"></progress></label>'
         )
 
-    def _ended(self, made: Path | None, why: str, source: RunView, table: Path) -> None:
-        table.unlink(missing_ok=True)
+    def _ended(self, made: Path | None, why: str, source: RunView, how: str, picture: Picture, table: Path) -> None:
+        throw_away(table.parent)
         job, self.job = self.job, None
         self.progress.value = ""
         try:
             if made is None or job is None:
                 self._say(why or "Cancelled.")
             else:
-                self._show(source, self.scene.viewer.welcome(made, job.name, source.name, job.discard))
+                view = self.scene.viewer.welcome(made, job.name, source.name, job.discard)
+                self._show(source, view, how, picture)
         except SauronError as error:
             self._say(str(error))
         finally:
             self._draw_buttons()
 
-    def _show(self, source: RunView, view: RunView) -> None:
+    def _show(self, source: RunView, view: RunView, how: str, picture: Picture) -> None:
         epoch = view.map_epochs[-1]
         labels = view.probe().labels
         predictions = source.prediction(epoch), view.prediction(epoch)
         row, info = view.epochs.iloc[-1], view.info
         attempt = Attempt(
+            source.name,
             view.name,
-            self.how.value,
+            how,
             int(row["filters_removed"]),
             (float(row["parameters"] / info.parameters), float(row["flops"] / info.flops)),
             (float(row["val_dice_before_cut"]), float(row["val_dice"])),
         )
-        for old in self.attempts[: 1 - _KEPT]:
-            if old.guest != self.scene.viewer.state.run:
-                self.scene.viewer.dismiss(old.guest)
-        self.attempts = [*self.attempts, attempt][-_KEPT:]
+        same = [old for old in self.attempts if old.source == source.name]
+        self.attempts = [*same, attempt][-_KEPT:]
         self.table.value = _table(self.attempts)
-        for picture, name, prediction in zip((self.before, self.after), ("Before", "After"), predictions, strict=True):
+        for place, name, prediction in zip((self.before, self.after), ("Before", "After"), predictions, strict=True):
             scored = mean_dice(prediction, labels)
-            self._draw(picture, name if math.isnan(scored) else f"{name}: {scored:.3f}", prediction)
-        show(self.result, True)
+            self._draw(place, name if math.isnan(scored) else f"{name}: {scored:.3f}", prediction, picture)
+        show(self.result, source.name == self.scene.viewer.state.run)
         self._draw_keeping()
 
-    def _draw(self, picture: ImageView, name: str, prediction: Array) -> None:
-        scene = self.scene
-        picture.put(
-            to_bytes(scene.input()),
+    @staticmethod
+    def _draw(place: ImageView, name: str, prediction: Array, picture: Picture) -> None:
+        place.put(
+            picture.pixels,
             name,
-            label=scene.label().tobytes(),
-            prediction=scene.flat(prediction[scene.image]).tobytes(),
-            class_colours=class_colours(list(scene.view.info.labels.values())),
-            aspect=scene.aspect,
+            label=picture.label,
+            prediction=picture.flat(prediction[picture.image]).tobytes(),
+            class_colours=picture.colours,
+            aspect=picture.aspect,
             alt=f"{name}; solid: label, dashed: prediction",
         )
 
