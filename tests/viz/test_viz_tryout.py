@@ -103,7 +103,8 @@ def test_what_was_tried_is_a_run_until_it_is_thrown_away(root: Path) -> None:
     assert not scratch.exists()
     assert app.state.run == "small"
     assert app.state.runs == ["small", "twin"]
-    assert app.header.origin.layout.display == "none"
+    assert app.header.origin.card.layout.display == "none"
+    assert "Thrown away." in app.header.origin.told.value
 
 
 def test_a_job_can_be_cancelled(root: Path) -> None:
