@@ -192,6 +192,8 @@ def figures_command(
 
     galleries = [gallery(run, layer, epoch, image) for run in runs]
     name = galleries[0].title.split(",")[0].replace(": ", "-")
+    if out is not None and picture is None and out.suffix.lower() not in ("", ".svg", ".html", ".htm"):
+        raise SauronError(f"{out.name} is neither .svg nor .html; name it so, or say which with --format")
     page = out is not None and _SUFFIXES.get(out.suffix.lower()) == "html"
     form = picture.value if picture else "html" if page else "svg"
     target = out or Path(f"{name}.{form}")

@@ -30,6 +30,8 @@ CACHE_BYTES = 48 * 2**20
 # Notebooks run in their own folder as often as in the one above it; the demo stands in until there are runs.
 USUAL_FOLDERS = ("runs", "../runs", "demo/runs", "../demo/runs")
 
+_LONGEST_NAME = 100
+
 T = TypeVar("T")
 
 
@@ -153,9 +155,11 @@ class Library:
         root = self.root.parent if (self.root / "run.json").is_file() else self.root
         if not name:
             raise RunError("give the run a name first")
+        if len(name) > _LONGEST_NAME:
+            raise RunError(f"a name may have at most {_LONGEST_NAME} characters")
         target = root / safe_file_name(name)
         if target.exists():
-            raise RunError(f"{target} exists already; choose another name")
+            raise RunError(f"{name} exists already in {root}; choose another name")
         try:
             with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.") as place:
                 copy = Path(shutil.copytree(run.path, Path(place) / "run"))

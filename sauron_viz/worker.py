@@ -6,12 +6,13 @@ import asyncio
 import atexit
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sauron_train.errors import RunError
@@ -67,6 +68,7 @@ class Job:
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
+                env=_plain(os.environ),
             )
         except OSError as error:
             throw_away(self.scratch)
@@ -138,6 +140,12 @@ class Job:
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there any more
             self._loop.call_soon_threadsafe(told)
+
+
+def _plain(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what makes a terminal's colours, which a kernel asks of all that it starts."""
+    colours = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TERM")
+    return {name: value for name, value in environment.items() if name not in colours} | {"NO_COLOR": "1"}
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

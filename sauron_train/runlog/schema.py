@@ -284,7 +284,9 @@ def safe_file_name(name: str) -> str:
         RunError: a name that could leave the folder or does not fit every file system.
     """
     if not _SAFE_NAME.fullmatch(name) or name.startswith("."):
-        raise RunError(f"{name!r} cannot be used as a file name in a run folder")
+        raise RunError(
+            f"{name!r} cannot be used as a file name in a run folder; use plain letters, digits, '_', '-' and '.'"
+        )
     return name
 
 

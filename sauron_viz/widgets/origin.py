@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from sauron_train.errors import RunError
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Actions, Field
 from sauron_viz.widgets.panel import Panel
@@ -42,7 +43,11 @@ class Keeping:
         if self.guest not in self.viewer.folder.guests:
             return  # pressed twice
         if what == "save":
-            self._told(f"Saved as {self.viewer.save(self.guest, self.name.value.strip())}.")
+            # Said beside the button: the top of the page may be out of sight.
+            try:
+                self._told(f"Saved as {self.viewer.save(self.guest, self.name.value.strip())}.")
+            except RunError as error:
+                self._told(str(error))
         elif what == "discard":
             self.viewer.dismiss(self.guest)
             self._told("Thrown away.")

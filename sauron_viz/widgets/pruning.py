@@ -120,10 +120,12 @@ In brackets: δ_prune, which was below τ, and the survivor that says most nearl
 def _row(cut: Pruning) -> str:
     shown = ", ".join(f"{esc(gone.filter)} ({gone.delta_prune:.3f}, {esc(gone.nearest)})" for gone in cut.removed[:12])
     more = f" and {len(cut.removed) - 12} more" if len(cut.removed) > 12 else ""
+    # Filters that were named to be cut went at no threshold.
+    threshold = f"{cut.threshold:.3f}" if cut.threshold else "–"
     return (
         f'<tr><td class="num">{esc(cut.epoch)}</td><td>{esc(cut.layer)}</td>'
         f'<td class="num">{esc(cut.filters_before)} → {esc(cut.filters_after)}</td>'
-        f'<td class="num">{cut.threshold:.3f}</td><td class="rest">{shown}{more}</td></tr>'
+        f'<td class="num">{threshold}</td><td class="rest">{shown}{more}</td></tr>'
     )
 
 

@@ -81,6 +81,16 @@ def test_two_maps_side_by_side_with_their_difference(app: FeatureMapExplorer) ->
     assert card.pair_box.layout.display == "none"
 
 
+def test_the_charts_below_follow_whichever_card_is_beside_the_grid(app: FeatureMapExplorer) -> None:
+    app.state.filter = 0
+    assert app.panel.selected._history.title == "Filter 0 over the epochs"
+    app.panel.tabs.value = "segmentation"
+    app.state.filter = 1
+    assert app.panel.selected._history.title == "Filter 1 over the epochs"
+    app.state.run = "off"
+    assert app.panel.selected.below.layout.display == "none"
+
+
 def test_history_and_values(app: FeatureMapExplorer) -> None:
     app.state.filter = 2
     history, histogram = app.panel.selected.below.children

@@ -80,6 +80,8 @@ def test_command(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     drawn = (tmp_path / "off-dec_conv_3.svg").read_text()
     assert drawn.count("<image") == 2
     assert "exists already" in str(CliRunner().invoke(app, words).exception)
+    paper = [*words, "--out", "maps.pdf"]
+    assert "neither .svg nor .html" in str(CliRunner().invoke(app, paper).exception)
     assert CliRunner().invoke(app, [*words, "--out", "page.html"]).exit_code == 0
     page = (tmp_path / "page.html").read_text()
     assert "rats: dec_conv_3" in page

@@ -114,7 +114,10 @@ def test_it_can_be_cancelled(root: Path, image: Path) -> None:
     assert app.state.runs == ["small"]
 
 
-def test_what_cannot_be_read_is_said_in_a_sentence(root: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_said_in_a_sentence(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a kernel has it.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("CLICOLOR_FORCE", "1")
     app, card = opened(root)
     with pytest.raises(DataError, match="is not there"):
         app.explore(tmp_path / "nothing.nii.gz")
@@ -128,6 +131,8 @@ def test_what_cannot_be_read_is_said_in_a_sentence(root: Path, tmp_path: Path) -
         wait(card)
         assert not scratch.exists()
         assert sentence in card.said.value
+        assert "\x1b" not in card.said.value
+        assert "sauron-alert" in card.said.value
         assert "Traceback" not in card.said.value
     assert app.state.runs == ["small"]
 

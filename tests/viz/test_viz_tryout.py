@@ -12,6 +12,7 @@ import pytest
 
 from sauron_train.runlog import Run
 from sauron_viz.apps import FeatureMapExplorer
+from sauron_viz.outlook import THRESHOLDS
 from sauron_viz.runs import Library
 from sauron_viz.widgets.explorer.tryout import TryOut, mean_dice
 from sauron_viz.worker import Job
@@ -53,6 +54,9 @@ def test_what_the_threshold_says_is_cut_and_scored_and_can_be_kept(root: Path) -
     made = app.viewer.folder.open("small cut 1")
     assert attempt.guest == "small cut 1"
     assert {cut.layer: [gone.filter for gone in cut.removed] for cut in made.prunings} == chosen
+    threshold = THRESHOLDS[app.panel.outlook.step]
+    assert [cut.threshold for cut in made.prunings] == pytest.approx([threshold] * len(made.prunings), abs=1e-3)
+    assert f"merged, τ {threshold:.3f}" in tryout.table.value
     found, step = app.panel.outlook.found, app.panel.outlook.step
     assert int(made.epochs["parameters"].iloc[-1]) == found.cost.parameters[step]
     assert attempt.left[1] == pytest.approx(found.cost.flops[step] / made.info.flops)
@@ -97,7 +101,10 @@ def test_what_was_tried_is_a_run_until_it_is_thrown_away(root: Path) -> None:
     keeping = app.header.origin.keeping
     keeping.name.value = "taken"
     keeping.actions._answer(None, {"press": "save"}, [])
-    assert "exists already" in app.viewer.notice.value
+    assert "exists already" in app.header.origin.told.value
+    keeping.name.value = "x" * 300
+    keeping.actions._answer(None, {"press": "save"}, [])
+    assert "at most 100 characters" in app.header.origin.told.value
     scratch = app.viewer.view.run.path
     keeping.actions._answer(None, {"press": "discard"}, [])
     assert not scratch.exists()

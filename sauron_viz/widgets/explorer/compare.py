@@ -41,7 +41,7 @@ class Comparison:
         options = [
             _NOTHING,
             *([f"epoch:{epoch}", f"Epoch {epoch}", "This run"] for epoch in epochs),
-            *([f"run:{name}", name, "Not saved" if name in guests else "Other runs"] for name in others),
+            *([f"run:{name}", f"{name} (not saved)" if name in guests else name, "Other runs"] for name in others),
         ]
         with self.choice.hold_sync():
             self.choice.options = options

@@ -99,7 +99,7 @@ class OutlookCard:
 
     def _offer(self) -> None:
         if self.found is not None:
-            self.tryout.offer(self.found.chosen(self.step))
+            self.tryout.offer(self.found.chosen(self.step), THRESHOLDS[self.step])
 
     def _one(self) -> int:
         return int(self.scene.viewer.state.filter) if self.turns.value == "chosen" else -1
@@ -144,8 +144,9 @@ class OutlookCard:
         chosen = self.turns.value == "chosen" and self._one() < 0
         hint = " Choose a map to be π; until then it is filter 0." if chosen else ""
         self.note.value = (
-            '<p class="sauron-note">Maps nearer to π than τ would go; they are struck out in the grid. δ_prune is '
-            "taken from the stored maps of the probe images, so it is near to that of training but not the same."
+            '<p class="sauron-note">π is the map that the others are compared with. Those whose δ_prune, the distance '
+            "to π, is below τ would go; they are struck out in the grid. δ_prune is taken from the stored maps of the "
+            "probe images, so it is near to that of training but not the same."
             f"{esc(left_out + hint)}</p>"
         )
 

@@ -135,7 +135,8 @@ class OwnImageCard:
         self.progress.value = ""
         self._draw()
         if made is None or job is None:
-            self._say(why or "Cancelled.")
+            # Where a file that was sent lay for a while means nothing to its sender.
+            self._say(why.replace(f"{scratch}/", "") if why else "Cancelled.", wrong=bool(why))
             return
         viewer = self.scene.viewer
         try:
@@ -146,8 +147,9 @@ class OwnImageCard:
         except SauronError as error:
             self._say(str(error))
 
-    def _say(self, sentence: str) -> None:
-        self.said.value = f'<p class="sauron-note" role="status">{esc(sentence)}</p>' if sentence else ""
+    def _say(self, sentence: str, wrong: bool = True) -> None:
+        look = 'class="sauron-alert" role="alert"' if wrong else 'class="sauron-note" role="status"'
+        self.said.value = f"<p {look}>{esc(sentence)}</p>" if sentence else ""
 
     def _draw(self) -> None:
         show(self.cancel, self.job is not None)

@@ -250,6 +250,7 @@ class ExplorerPanel(Panel):
         for card in self.cards.values():
             show(card.widget, card is chosen)
         chosen.update()
+        self.selected.update_below()
 
     def _update_matrix(self, view: RunView, active: bool) -> None:
         state, matrix = self.viewer.state, self.matrix.matrix

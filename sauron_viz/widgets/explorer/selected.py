@@ -54,8 +54,7 @@ class SelectedCard:
         row = None if frame is None or number < 0 else frame.index(number)
         seen = frame is not None and row is not None and frame.stats.seen[row] != 0
         self._draw_picture(frame, row if seen else None)
-        for part in (self.more, self.below):
-            show(part, frame is not None and row is not None)
+        show(self.more, frame is not None and row is not None)
         if frame is None or row is None:
             sentence = "Choose a map to see it over the input." if number < 0 else f"This layer has no filter {number}."
             self.numbers.value = f'<p class="sauron-note">{esc(sentence)}</p>'
@@ -65,7 +64,15 @@ class SelectedCard:
         self._draw_nearest(frame, row)
         self._draw_planes(frame, row)
         self._draw_pair(frame, row)
-        self._draw_charts(frame, row)
+
+    def update_below(self) -> None:
+        """Draw the charts of the chosen filter, which stand under the grid whichever card is beside it."""
+        number = self.scene.viewer.state.filter
+        frame = self.scene.frame_or_none() if number >= 0 else None
+        row = None if frame is None else frame.index(number)
+        show(self.below, row is not None)
+        if frame is not None and row is not None:
+            self._draw_charts(frame, row)
 
     def _pin(self, _value: str) -> None:
         number = self.scene.viewer.state.filter

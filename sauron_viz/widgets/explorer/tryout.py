@@ -72,6 +72,7 @@ class TryOut:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.filters: Mapping[str, list[int]] = {}
+        self.threshold = 0.0
         self.attempts: list[Attempt] = []
         self.job: Job | None = None
         self.tried = 0
@@ -102,9 +103,9 @@ class TryOut:
         show(self.result, False)
         scene.viewer.state.observe(guard(lambda _: self._draw_keeping()), "runs")
 
-    def offer(self, filters: Mapping[str, list[int]]) -> None:
-        """The filters that would be cut now."""
-        self.filters = filters
+    def offer(self, filters: Mapping[str, list[int]], threshold: float) -> None:
+        """The filters that would be cut now, and the threshold that they lie below."""
+        self.filters, self.threshold = filters, threshold
         # What was tried on another run says nothing of this one.
         show(self.result, any(attempt.source == self.scene.view.name for attempt in self.attempts))
         self._draw_buttons()
@@ -122,11 +123,13 @@ class TryOut:
         self._say("")
         table = scratch_folder() / "filters.json"
         table.write_text(json.dumps(dict(self.filters)), encoding="utf-8")
-        picture, how = Picture.of(self.scene), self.how.value
+        picture, how, threshold = Picture.of(self.scene), self.how.value, f"{self.threshold:.3f}"
+        asked = f"{'merged' if how == 'merge' else 'plain'}, τ {threshold}"
         words = ["cut", str(view.run.path), "--epoch", str(epoch), "--filters", str(table), "--compensate", how]
-        self.tried += 1
-        name = f"{view.title} cut {self.tried}"
-        job = Job(words, self._advance, lambda made, why: self._ended(made, why, view, how, picture, table), name)
+        # Recorded with the cut; which filters go is said by the table.
+        words += ["--threshold", threshold]
+        name = f"{view.title} cut {self.tried + 1}"
+        job = Job(words, self._advance, lambda made, why: self._ended(made, why, view, asked, picture, table), name)
         job.start()
         self.job = job
         self._advance(0, 1, "starting")
@@ -145,6 +148,7 @@ class TryOut:
             if made is None or job is None:
                 self._say(why or "Cancelled.")
             else:
+                self.tried += 1
                 view = self.scene.viewer.welcome(made, job.name, source.name, job.discard)
                 self._show(source, view, how, picture)
         except SauronError as error:
@@ -234,7 +238,7 @@ def _table(attempts: list[Attempt]) -> str:
 
 def _line(attempt: Attempt) -> str:
     cells = (
-        "merged" if attempt.how == "merge" else "plain",
+        attempt.how,
         f"−{attempt.removed}",
         *(f"{100 * share:.1f} %" for share in attempt.left),
         *(f"{dice:.3f}" for dice in attempt.dice),
