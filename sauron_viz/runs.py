@@ -9,6 +9,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,14 +116,14 @@ class Library:
         path = (self.root / name).resolve()
         if not path.is_relative_to(self.root):
             raise RunError(f"{name!r} lies outside {self.root}; only runs inside it are shown")
-        return RunView(Run(path), name, self.cache)
+        return RunView(Run(path), name, self)
 
     def welcome(self, path: Path, name: str, origin: str, discard: Callable[[], None]) -> RunView:
         """Show a run that a view made beside the others, under a name that no other has."""
         others = {*self._found(), *self.guests}
         numbered = (f"{name} ({i})" for i in itertools.count(2))
         free = next(n for n in itertools.chain([name], numbered) if n not in others)
-        view = RunView(Run(path), free, self.cache, title=free)
+        view = RunView(Run(path), free, self, title=free)
         self.guests[free] = Guest(view, origin, discard)
         return view
 
@@ -131,6 +132,21 @@ class Library:
         while name in self.guests:
             name = self.guests[name].origin
         return name
+
+    def parent(self, view: RunView) -> RunView | None:
+        """See `RunView.parent`."""
+        derived, guest = view.info.derived_from, self.guests.get(view.name)
+        if derived is None:
+            return None
+        named = [n for n in self._found() if (self.root / n).name == derived.run] if guest is None else [guest.origin]
+        for name in named:
+            try:
+                found = self.open(name)
+                if name != view.name and found.probe().names == view.probe().names:
+                    return found
+            except SauronError:
+                continue
+        return None
 
     def has(self, name: str) -> bool:
         """Whether there is such a run now."""
@@ -199,11 +215,12 @@ class Library:
 class RunView:
     """One run as it was at the last `refresh`; arrays are read when asked for and kept in the shared cache."""
 
-    def __init__(self, run: Run, name: str, cache: ByteCache, title: str = "") -> None:
+    def __init__(self, run: Run, name: str, library: Library, title: str = "") -> None:
         self.run = run
         self.name = name
+        self._library = library
         self._title = title
-        self._cache = cache
+        self._cache = library.cache
         self.created = self._created()
         self._tables: dict[str, Any] = {}
         self._signature = self._look()
@@ -295,6 +312,11 @@ class RunView:
     def derived(self) -> bool:
         """Whether it was made from another run's network and not trained, so that it has one epoch."""
         return self.info.derived_from is not None
+
+    @cached_property
+    def parent(self) -> RunView | None:
+        """The run that it was made from and shares its probe images with, where that is still there."""
+        return self._library.parent(self)
 
     @property
     def pruned(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from sauron_train.analysis.clusters import Clusters, clusters
 from sauron_train.analysis.removal import delta_prune
+from sauron_train.errors import SauronError
 from sauron_train.runlog import LayerDistances
 from sauron_train.runlog.schema import Array
 from sauron_viz.frames import Frame, Pictures, Removed, make_frame, make_pictures
@@ -40,7 +42,9 @@ class Shelf:
                 e: self._pictures([n for n, at in seen.items() if at == e], e, layer, image, *cut)
                 for e in sorted(set(seen.values()))
             }
-            removed = [(record, earlier.get(seen.get(record.filter, 0))) for record in gone]
+            before = self._parents_frame(layer, image, *cut) if len(seen) < len(gone) else None
+            other = before.pictures if before else None
+            removed = [(record, earlier.get(seen.get(record.filter, 0), other)) for record in gone]
             return make_frame(now, removed, partial(self.clusters, epoch, layer, image))
 
         # A cut that is recorded later does not change an epoch before it, so the epoch names the frame for good.
@@ -124,9 +128,23 @@ class Shelf:
             if cut.layer == layer and cut.epoch <= epoch
             for gone in cut.removed
         }
+        parent, derived = self._view.parent, self._view.info.derived_from
+        if parent is not None and derived is not None:
+            with contextlib.suppress(SauronError):
+                records = {gone.filter: gone for gone in parent.shelf.removed(derived.epoch, layer)} | records
         info = next(info for info in self._view.info.layers if info.name == layer)
         left = set(self.filters(epoch, layer).tolist())
         return [records.get(number, Removed(number)) for number in range(info.filters) if number not in left]
+
+    def _parents_frame(self, layer: str, image: int, axis: int, position: int | None) -> Frame | None:
+        """The maps as they were before this run was made of another's network; None where that is not to be had."""
+        parent, derived = self._view.parent, self._view.info.derived_from
+        if parent is None or derived is None:
+            return None
+        try:
+            return parent.shelf.frame(derived.epoch, layer, image, axis, position)
+        except SauronError:
+            return None
 
     def _last_seen(self, numbers: list[int], epoch: int, layer: str) -> dict[int, int]:
         """The latest epoch before this one whose stored maps still have each filter."""

@@ -103,6 +103,18 @@ def test_an_upload_goes_the_same_way_and_leaves_nothing(root: Path, image: Path)
     assert not folder.exists()
 
 
+def test_who_has_gone_on_to_another_run_is_not_called_back(root: Path, image: Path) -> None:
+    shutil.copytree(root / "small", root / "other")
+    app, card = opened(root)
+    app.state.run = "small"
+    app.explore(image)
+    app.state.run = "other"
+    wait(card)
+    assert app.state.run == "other"
+    assert "is ready: it is in the list of runs" in card.said.value
+    assert app.state.runs[-1].startswith("small: ")
+
+
 def test_it_can_be_cancelled(root: Path, image: Path) -> None:
     app, card = opened(root)
     app.explore(image)
@@ -149,7 +161,7 @@ def test_the_number_of_files_must_be_that_of_the_channels(root: Path, image: Pat
 def test_without_weights_nothing_can_be_shown(root: Path, image: Path) -> None:
     shutil.rmtree(root / "small" / "checkpoints")
     app, card = opened(root)
-    assert "No weights of run small are kept" in card.said.value
+    assert "No weights of run small are kept" in card.about.value
     assert card.upload.disabled
     with pytest.raises(RunError, match="no weights"):
         app.explore(image)

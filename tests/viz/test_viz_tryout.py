@@ -64,6 +64,11 @@ def test_what_the_threshold_says_is_cut_and_scored_and_can_be_kept(root: Path) -
     assert tryout.before.prediction
     assert tryout.after.prediction
     assert tryout.result.layout.display is None
+    layer, gone = app.state.layer, chosen[app.state.layer][0]
+    cut, whole = made.frame(2, layer, 0), app.viewer.view.frame(2, layer, 0)
+    assert cut.stats.gone[gone] == 2
+    assert cut.stats.seen[gone] == 2
+    np.testing.assert_array_equal(cut.pixels[gone], whole.pixels[gone])
     app.panel.comparison.choice.value = "run:small cut 1"
     assert app.panel.comparison.grid.base.startswith("small cut 1|")
     tryout.keeping.actions._answer(None, {"press": "save"}, [])

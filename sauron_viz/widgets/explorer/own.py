@@ -52,9 +52,9 @@ class OwnImageCard:
         try:
             self._offer(self._source())
         except SauronError as error:
-            for part in (self.about, self.epoch, self.upload):
+            for part in (self.epoch, self.upload):
                 show(part, False)
-            self._say(str(error))
+            self.about.value = f'<p class="sauron-note">{esc(error)}</p>'
 
     def _offer(self, view: RunView) -> None:
         kept = view.run.checkpoints()
@@ -67,11 +67,10 @@ class OwnImageCard:
         self.upload.multiple = len(channels) > 1
         self.upload.count, self.upload.needs = len(channels), _needs(channels)
         self.upload.hint = f"NIfTI (.nii.gz, .nii), at most {megabytes(LIMIT)}{_files(channels)}. Or drop it here."
-        self.about.value = _about(view)
-        for part in (self.about, self.epoch, self.upload):
+        none = f"No weights of run {view.title} are kept, so no image can be shown to its network."
+        self.about.value = _about(view) if kept else f'<p class="sauron-note">{esc(none)}</p>'
+        for part in (self.epoch, self.upload):
             show(part, bool(kept))
-        if not kept:
-            self._say(f"No weights of run {view.title} are kept, so no image can be shown to its network.")
         self._draw()
 
     def run(self, images: Sequence[Path], epoch: int | None = None, scratch: Path | None = None) -> None:
@@ -94,7 +93,8 @@ class OwnImageCard:
         self._say("")
         name = f"{view.title}: {_case(images[0])}, epoch {at}"
         words = ["maps", str(view.run.path), *map(str, images), "--epoch", at]
-        job = Job(words, self._advance, lambda made, why: self._ended(made, why, view.name, scratch), name)
+        begun = (view.name, self.scene.view.name)
+        job = Job(words, self._advance, lambda made, why: self._ended(made, why, begun, scratch), name)
         job.start()
         self.job = job
         self._advance(0, 1, "starting")
@@ -128,7 +128,8 @@ class OwnImageCard:
         if self.job is not None:
             self.job.cancel()
 
-    def _ended(self, made: Path | None, why: str, origin: str, scratch: Path | None) -> None:
+    def _ended(self, made: Path | None, why: str, begun: tuple[str, str], scratch: Path | None) -> None:
+        """`begun`: the run whose network it is, and the one that was looked at when the work began."""
         job, self.job = self.job, None
         if scratch is not None:
             throw_away(scratch)
@@ -140,8 +141,12 @@ class OwnImageCard:
             return
         viewer = self.scene.viewer
         try:
-            view = viewer.welcome(made, job.name, origin, job.discard)
+            view = viewer.welcome(made, job.name, begun[0], job.discard)
             self._made.add(view.name)
+            if viewer.state.run not in begun:
+                # Who has gone on to another run is not called back.
+                self._say(f"{view.name} is ready: it is in the list of runs.", wrong=False)
+                return
             viewer.state.run = view.name
             self._on_open()
         except SauronError as error:
