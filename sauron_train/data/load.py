@@ -52,7 +52,7 @@ def load_image(images: Sequence[Path], config: Config, channels: int) -> Volume:
     """
     if len(images) != channels:
         raise DataError(
-            f"{len(images)} image files were given but the network takes {channels}; give one file per channel"
+            f"the network takes {channels} image files, one per channel, but {len(images)} came; give one for each"
         )
     image, affine = _read_image([Path(path) for path in images])
     return _preprocess(_case_name(Path(images[0])), image, None, affine, config.preprocess)
