@@ -5,6 +5,8 @@ VENV ?= .venv
 DEMO ?= demo
 PORT ?= 8866
 SERVE ?= 1
+# How many tests run at a time.
+JOBS ?= 2
 # Address of PyTorch's index of CPU wheels (docs/install.md); without it Linux gets the larger CUDA build.
 TORCH_INDEX ?=
 
@@ -38,8 +40,8 @@ ifneq ($(SERVE),0)
 	$(BIN)/sauron-viz serve $(DEMO)/runs --port $(PORT)
 endif
 
-test: setup lint ## Check style and types, run all tests
-	$(BIN)/python -m pytest
+test: setup lint ## Check style and types, run all tests (JOBS=1: one after the other)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: setup ## Check style and types
 	$(BIN)/ruff format --check .

@@ -52,7 +52,8 @@ def load_image(images: Sequence[Path], config: Config, channels: int) -> Volume:
     """
     if len(images) != channels:
         raise DataError(
-            f"the network takes {channels} image files, one per channel, but {len(images)} came; give one for each"
+            f"the number of image files must be that of the network's channels, {channels}, but it is {len(images)}; "
+            "give one file per channel"
         )
     image, affine = _read_image([Path(path) for path in images])
     return _preprocess(_case_name(Path(images[0])), image, None, affine, config.preprocess)

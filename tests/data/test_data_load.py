@@ -98,7 +98,7 @@ def test_a_recipe_for_other_channels_is_refused(tmp_path: Path) -> None:
 def test_one_file_per_channel_on_one_grid(tmp_path: Path) -> None:
     first = write(tmp_path / "c_0000.nii.gz", ball((8, 8, 8)))
     second = write(tmp_path / "c_0001.nii.gz", ball((8, 8, 9)))
-    with pytest.raises(DataError, match="takes 2 image files, one per channel, but 1 came"):
+    with pytest.raises(DataError, match="channels, 2, but it is 1"):
         load_image([first], config(), channels=2)
     with pytest.raises(DataError, match="8 x 8 x 9 voxels"):
         load_image([first, second], config(), channels=2)

@@ -190,7 +190,7 @@ def test_an_image_that_cannot_be_read_leaves_nothing(trained: Run, tmp_path: Pat
     path = tmp_path / "image.nii.gz"
     if kind != "missing":
         path.write_text("no image")
-    with pytest.raises(SauronError, match="2 image files" if kind == "two" else "image.nii.gz"):
+    with pytest.raises(SauronError, match="but it is 2" if kind == "two" else "image.nii.gz"):
         maps_run(trained, [path] * (2 if kind == "two" else 1), None, tmp_path / "own", quiet)
     assert not (tmp_path / "own").exists()
 
