@@ -362,3 +362,17 @@ def test_maps_that_were_taken_away_meanwhile_are_missed_in_a_sentence(tmp_path: 
     assert app.viewer.notice.value == ""
     again = FeatureMapExplorer(tmp_path)
     assert "This run holds no feature maps." in again.panel.empty.value
+
+
+def test_a_comparison_ends_where_it_makes_no_sense(app: FeatureMapExplorer) -> None:
+    choice = app.panel.comparison.choice
+    choice.value = "run:off"
+    assert app.panel.comparison.grid.base.startswith("off|")
+    app.state.run = "kits"
+    assert choice.value == ""
+    assert app.panel.comparison.grid.base == ""
+    app.state.run = "rats"
+    choice.value = "run:off"
+    app.state.run = "damaged"
+    app.state.run = "rats"
+    assert choice.value == "run:off"

@@ -24,6 +24,7 @@ class Comparison:
         self.grid = FeatureGrid(self._supply)
         self.widget = box(self.grid, css="sauron-card sauron-stack")
         self._view: RunView | None = None
+        self._run = scene.viewer.state.run
         show(self.widget, False)
         for trait in ("scale", "order", "removed", "size"):
             ipywidgets.jsdlink((grid, trait), (self.grid, trait))
@@ -43,8 +44,11 @@ class Comparison:
             *([f"epoch:{epoch}", f"Epoch {epoch}", "This run"] for epoch in epochs),
             *([f"run:{name}", f"{name} (not saved)" if name in guests else name, "Other runs"] for name in others),
         ]
+        changed, self._run = self._run != scene.viewer.state.run, scene.viewer.state.run
         with self.choice.hold_sync():
             self.choice.options = options
+            if changed and not self._fits():
+                self.choice.value = ""
             if self.choice.value not in [option[0] for option in options]:
                 self.choice.value = ""
 
@@ -63,6 +67,17 @@ class Comparison:
         except SauronError as error:
             with self.grid.hold_sync():
                 self.grid.note, self.grid.base = str(error), ""
+
+    def _fits(self) -> bool:
+        """Whether what was compared with the last run can be compared with this one."""
+        kind, _, name = self.choice.value.partition(":")
+        if kind != "run":
+            return True
+        try:
+            self._image(self.scene.viewer.folder.open(name))
+        except SauronError:
+            return False
+        return True
 
     def _nearest_epoch(self, view: RunView) -> int:
         if not view.map_epochs:
