@@ -241,7 +241,7 @@ def test_the_picker_counts_the_maps_that_are_stored(app: Dashboard) -> None:
     for epoch in panel.epoch.options:
         app.state.epoch = epoch
         for name, words, _ in panel.layer.options:
-            assert f" {app.viewer.view.run.maps(epoch, name).shape[1]} of " in words
+            assert f" {app.viewer.view.run.maps(epoch, name).shape[1]}/" in words
 
 
 def test_the_picker_tells_how_alike_the_maps_are(app: Dashboard) -> None:

@@ -185,7 +185,7 @@ class ExplorerPanel(Panel):
         options = [
             [
                 info.name,
-                f"{info.name} – {left.get(info.name, info.filters)} of {info.filters}{alike.get(info.name, '')}",
+                f"{info.name} · {left.get(info.name, info.filters)}/{info.filters}{alike.get(info.name, '')}",
                 info.part.capitalize(),
             ]
             for info in self.viewer.layers
