@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
-import pandas as pd
 
 from sauron_train.errors import DataError, SauronError
 from sauron_viz.figures import cost_lines
 from sauron_viz.runs import Library
 from sauron_viz.visit import wait_for_visitor
-from sauron_viz.widgets.base import box, esc, style_widget, text
+from sauron_viz.widgets.base import box, style_widget
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
 from sauron_viz.widgets.controls import Tabs
 from sauron_viz.widgets.explorer import ExplorerPanel
 from sauron_viz.widgets.header import Header
 from sauron_viz.widgets.layer_trends import LayerTrendsPanel
-from sauron_viz.widgets.overview import as_html, runs_table
+from sauron_viz.widgets.overview import OverviewPanel, overview_rows, overview_table
 from sauron_viz.widgets.panel import Panel
 from sauron_viz.widgets.pruning import PruningPanel
 from sauron_viz.widgets.viewer import Viewer
@@ -116,18 +115,23 @@ class Dashboard(App):
     def fill(self) -> None:
         """The row of tabs, and the first one."""
         self.kinds: dict[str, tuple[str, Callable[[Viewer], Panel]]] = {
+            "runs": ("Runs", OverviewPanel),
             "maps": ("Feature maps", ExplorerPanel),
             "trends": ("Layer trends", LayerTrendsPanel),
             "pruning": ("Pruning", PruningPanel),
         }
         self.panels: dict[str, Panel] = {}
         if self.state.tab not in self.kinds:
-            self.state.tab = "maps"
+            self.state.tab = "runs" if self._many() else "maps"
         self.tabs = Tabs(options=[[key, title] for key, (title, _) in self.kinds.items()], value=self.state.tab)
         self.body.children = (self.tabs,)
         self.tabs.observe(self.viewer.guard(self._chosen), "value")
         self.state.observe(self.viewer.guard(lambda _: self._turn()), "tab")
         self._turn()
+
+    def _many(self) -> bool:
+        # Whoever follows a link to a run, or has but one, need not choose first.
+        return len(self.state.runs) > 1 and not self.viewer.asked_for_run
 
     def _chosen(self, change: Any) -> None:
         self.state.tab = change.new
@@ -150,13 +154,12 @@ class RunsTable(ipywidgets.Box):
         wait_for_visitor()
         for name in ("sauron", "sauron-stack"):
             self.add_class(name)
+        self.table = overview_table()
         try:
-            self.table = runs_table(Library(runs))
-            shown = as_html(self.table)
+            self.table.fill(overview_rows(Library(runs).overview()))
         except SauronError as error:
-            self.table = pd.DataFrame()
-            shown = f'<p class="sauron-empty">{esc(error)}</p>'
-        self.children = (style_widget(), text(shown, "sauron-card"))
+            self.table.empty = str(error)
+        self.children = (style_widget(), self.table)
 
 
 class Costs(ipywidgets.Box):

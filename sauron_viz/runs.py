@@ -24,6 +24,7 @@ from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, find_ru
 from sauron_train.runlog.schema import Array, safe_file_name
 from sauron_viz.frames import Frame
 from sauron_viz.shelf import Shelf
+from sauron_viz.summaries import Summaries, Summary, summarise
 
 ENVIRONMENT = "SAURON_RUNS"
 # What a kernel may hold beside its libraries, so that many pages fit into one machine.
@@ -95,6 +96,7 @@ class Library:
         # Absolute, so that a message says where was looked.
         self.root = find_root(root)
         self.cache = cache or ByteCache()
+        self.summaries = Summaries(self.root)
         self.guests: dict[str, Guest] = {}
 
     def names(self) -> list[str]:
@@ -195,21 +197,21 @@ class Library:
         return [run.path.relative_to(self.root).as_posix() for run in find_runs(self.root)]
 
     def _worth(self, name: str) -> tuple[bool, bool, str, str]:
-        run = Run(self.root / name)
-        try:
-            created, begun = run.info.created, run.last_epoch > 0
-        except SauronError:
-            created, begun = "", False
-        return begun, self.status(name) == "running", created, name
+        summary = self.summaries.of(name)
+        return summary.epochs > 0, summary.status == "running", summary.created, name
 
     def status(self, name: str) -> str:
         """How a run stands, in one word; "damaged" where its record cannot be read."""
-        if name in self.guests:
-            return self.guests[name].view.status
-        try:
-            return Run(self.root / name).status
-        except SauronError:
-            return "damaged"
+        return self.guests[name].view.status if name in self.guests else self.summaries.of(name).status
+
+    def overview(self) -> list[Summary]:
+        """One line per run, in the order of `names`.
+
+        Raises:
+            RunError: the root is no folder.
+        """
+        guests = [summarise(guest.view.run, name) for name, guest in self.guests.items()]
+        return [*self.summaries.all(self._found()), *guests]
 
 
 class RunView:

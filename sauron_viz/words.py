@@ -23,6 +23,15 @@ HEADER = {
     "δ_opt": f"{DELTA_OPT}. {LAMBDA}",
 }
 
+STATUS = {
+    "running": "training now",
+    "finished": "finished",
+    "stopped": "stopped by its user",
+    "failed": "failed",
+    "lost": "lost: its process is gone",
+    "damaged": "damaged",
+}
+
 
 def explain(text: str) -> str:
     """What the terms in a text mean; "" where it holds none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sauron_viz.figures.overview import dice_against_flops
 from sauron_viz.figures.progress import cost_lines, dice_lines, loss_lines
 from sauron_viz.figures.pruning import filter_bars, share_map
 from sauron_viz.figures.trends import measure_by_layer, measure_lines, measures
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cost_lines",
+    "dice_against_flops",
     "dice_lines",
     "filter_bars",
     "loss_lines",

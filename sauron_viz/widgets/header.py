@@ -11,16 +11,7 @@ from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Select
 from sauron_viz.widgets.origin import Origin
 from sauron_viz.widgets.panel import Panel
-from sauron_viz.words import HEADER
-
-_WORDS = {
-    "running": "training now",
-    "finished": "finished",
-    "stopped": "stopped by its user",
-    "failed": "failed",
-    "lost": "lost: its process is gone",
-    "damaged": "damaged",
-}
+from sauron_viz.words import HEADER, STATUS
 
 
 class Header(Panel):
@@ -60,7 +51,7 @@ class Header(Panel):
         self._busy = False
         show(self.bar, bool(state.runs))
         status = view.status if view else ("damaged" if state.run else "")
-        word = _WORDS.get(status, status)
+        word = STATUS.get(status, status)
         shown = f'<span class="sauron-status {esc(status)}" data-status="{esc(status)}">{esc(word)}</span>'
         self.status.value = shown if word else ""
         self.numbers.value = _numbers(view) if view else ""

@@ -1,46 +1,105 @@
-"""All runs of a folder as one table."""
+"""All runs of a folder: a table that is sorted, searched and ticked, and what each is worth for its cost."""
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from sauron_train.errors import SauronError
-from sauron_viz.runs import Library
-from sauron_viz.widgets.base import esc
+from sauron_viz.figures import dice_against_flops
+from sauron_viz.summaries import Summary
+from sauron_viz.widgets.chart import PlotlyChart
+from sauron_viz.widgets.panel import Panel
+from sauron_viz.widgets.table import Column, DataTable
+from sauron_viz.words import HEADER, STATUS
+
+COLUMNS = (
+    Column("label", "Run", hint="Path in the folder of runs"),
+    Column("status", "Status", "status"),
+    Column("dataset", "Data set", hint=HEADER["Data set"]),
+    Column(
+        "mode", "δ_opt", hint="How it was trained: normalisation of δ_opt (paper, Appendix A), and whether it pruned"
+    ),
+    Column("seed", "Seed", "count", hint="Of all random choices of the run"),
+    Column("epochs", "Epochs", "count", hint=HEADER["Epoch"]),
+    Column("dice", "Dice", "number", hint=HEADER["Dice"]),
+    Column(
+        "hd95", "HD95 (mm)", "number", digits=2, hint="95th percentile of the distance between surfaces, mean of labels"
+    ),
+    Column("parameters", "Parameters left", "percent", hint=HEADER["Parameters left"]),
+    Column("flops", "FLOPs left", "percent", hint=HEADER["FLOPs left"]),
+    Column("seconds", "Time", "duration", hint="Sum over the epochs, measuring and validation included"),
+    Column("created", "Begun", "time", hint="UTC"),
+)
+_NOTE = "Click a run to look at it in all tabs; tick several to compare them."
+_SCATTER = (
+    "Left is cheaper, higher is better. Square: baseline; dotted line: no other run is better for its cost. Click a "
+    "point to look at its run. Scores on different data sets are not to be compared."
+)
 
 
-def runs_table(library: Library) -> pd.DataFrame:
-    """One row per run: name, status, data set, epochs, Dice, and what is left of filters, parameters and FLOPs (%)."""
-    return pd.DataFrame([_row(library, name) for name in library.names()])
+def overview_rows(summaries: Sequence[Summary], titles: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """The rows of the table; `titles` call some runs otherwise than by their path."""
+    return [_row(summary, (titles or {}).get(summary.name, summary.name)) for summary in summaries]
 
 
-def _row(library: Library, name: str) -> dict[str, object]:
-    row: dict[str, object] = {"run": name, "status": library.status(name)}
-    try:
-        view = library.open(name)
-        info, epochs = view.info, view.epochs
-    except SauronError as error:
-        return row | {"note": str(error)}
-    row |= {"data set": info.dataset, "epochs": f"{len(epochs)} of {info.epochs_planned}"}
-    if len(epochs):
-        last = epochs.iloc[-1]
-        row |= {
-            "Dice": round(float(last["val_dice"]), 3),
-            "filters left (%)": round(100 * last["filters"] / sum(layer.filters for layer in info.layers), 1),
-            "parameters left (%)": round(100 * last["parameters"] / info.parameters, 1),
-            "FLOPs left (%)": round(100 * last["flops"] / info.flops, 1),
-        }
-    return row
-
-
-def as_html(table: pd.DataFrame) -> str:
-    """The table in the style of the views."""
-    if table.empty:
-        return '<p class="sauron-empty">There are no runs in this folder yet.</p>'
-    head = "".join(f'<th scope="col">{esc(column)}</th>' for column in table.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{'–' if pd.isna(value) else esc(value)}</td>" for value in row) + "</tr>"
-        for row in table.itertuples(index=False)
+def overview_table(**kwargs: Any) -> DataTable:
+    """The table, still empty; keywords as those of `DataTable`."""
+    return DataTable(
+        COLUMNS,
+        title="Runs",
+        unit="runs",
+        empty="There are no runs in this folder yet.",
+        sort=["created", "down"],
+        searchable=True,
+        **kwargs,
     )
-    inner = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-    return f'<div class="sauron-scroll"><table class="sauron-table">{inner}</table></div>'
+
+
+class OverviewPanel(Panel):
+    """Which runs there are, how they stand, and which to look at."""
+
+    watches: ClassVar[tuple[str, ...]] = ("version", "runs", "run", "listed", "picked")
+
+    def build(self) -> None:
+        """Make the table and the chart."""
+        viewer = self.viewer
+        viewer.follows_all = True
+        self.table = overview_table(
+            on_open=viewer.guard(self._open), note=_NOTE, tickable="Compare", opens="Look at this run"
+        )
+        self.chart = PlotlyChart(library=viewer.plotly, title="Dice against cost", note=_SCATTER)
+        self.chart.empty = "No run has been scored yet."
+        self.table.observe(viewer.guard(lambda change: setattr(viewer.state, "picked", change.new)), "ticked")
+        self.chart.observe(viewer.guard(lambda change: self._open(change.new.get("customdata"))), "clicked")
+        self.children = (self.table, self.chart)
+
+    def update(self) -> None:
+        """List what is there now."""
+        viewer, state = self.viewer, self.viewer.state
+        found = viewer.list_runs()
+        self.table.current = state.run
+        self.table.source = viewer.folder.root.name
+        self.table.fill(overview_rows(found, {summary.name: viewer.folder.title(summary.name) for summary in found}))
+        self.table.ticked = [name for name in state.picked if name in state.runs]
+        self.chart.draw(dice_against_flops(found, state.picked, state.run))
+
+    def seen(self, yes: bool) -> None:
+        """Follow the runs only while somebody looks."""
+        self.viewer.follows_all = yes
+        super().seen(yes)
+
+    def _open(self, name: object) -> None:
+        if isinstance(name, str) and name in self.viewer.state.runs:
+            self.viewer.state.run = name
+
+
+def _row(run: Summary, label: str) -> dict[str, Any]:
+    row = {
+        "id": run.name,
+        "label": label,
+        "status": run.status,
+        "status_word": STATUS.get(run.status, run.status),
+        "note": run.problem or (f"Made from {run.derived_from}" if run.derived_from else ""),
+    }
+    values = {column.key: getattr(run, column.key) for column in COLUMNS if column.key not in row}
+    return row | values | {"epochs_of": run.planned or None, "epochs": run.epochs if run.planned else None}

@@ -13,6 +13,7 @@ from traitlets import HasTraits, Int, List, Unicode
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo
 from sauron_viz.runs import Library, RunView, default_layer
+from sauron_viz.summaries import Summary
 from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import Notice
 from sauron_viz.widgets.chart import PlotlyLib
@@ -27,7 +28,8 @@ class State(HasTraits):
     """What is looked at. Panels watch it and write to it; nothing else links them.
 
     `epoch` is one whose maps are stored, or any of a run without maps. `filter` is an original number, -1 for
-    none. `version` grows when the run's files do. `problem` is why there is nothing to look at.
+    none. `version` grows when the run's files do, `listed` when what the list of runs says does. `picked` are the runs
+    to compare. `problem` is why there is nothing to look at.
     """
 
     runs = List(Unicode())
@@ -37,6 +39,8 @@ class State(HasTraits):
     filter = Int(-1)
     image = Int(0)
     version = Int(0)
+    listed = Int(0)
+    picked = List(Unicode())
     tab = Unicode()
     problem = Unicode()
 
@@ -45,20 +49,25 @@ class Viewer:
     """Opens runs, keeps the state within what the open run has, and follows a run that is being written."""
 
     def __init__(self, root: Path | str | None = None, query: str | None = None) -> None:
-        wanted = _wishes(wait_for_visitor() if query is None else query)
+        asked = parse_qs(wait_for_visitor() if query is None else query)
+        wanted = {key: values[-1] for key, values in asked.items()}
         self.folder = Library(root)
         self.state = State()
         self.notice = Notice()
         self.session = Session(self.guard(self.beat))
         self.session.add_class("sauron-session")
         self.view: RunView | None = None
+        self.asked_for_run = "run" in asked
+        self.follows_all = False
+        self._lines: list[Summary] = []
         self._beats = 0
         self._no_root = False
         self._library: PlotlyLib | None = None
         self.state.tab = wanted.get("tab", "")
         self.guard(self._find_runs)()
+        self.state.picked = [name for name in dict.fromkeys(asked.get("with", [])) if name in self.state.runs]
         self.state.observe(self.guard(lambda change: self.open(change.new)), "run")
-        self.state.observe(lambda _: self._share(), ["run", "epoch", "layer", "filter", "tab"])
+        self.state.observe(lambda _: self._share(), ["run", "epoch", "layer", "filter", "tab", "picked"])
         self.guard(self._start)(wanted)
 
     @property
@@ -102,11 +111,15 @@ class Viewer:
         self._beats += 1
         if self._beats % LOOK_FOR_RUNS_EVERY == 0:
             self._find_runs()
+        if self.follows_all:
+            before = self._lines
+            if self.list_runs() != before:
+                self.state.listed += 1
         if self.view is None:
             if self.state.run and not self._no_root:
                 self.open(self.state.run)
             return
-        before = _epochs(self.view)[-1]
+        newest = _epochs(self.view)[-1]
         if not self.view.refresh():
             return
         if self.view.replaced:
@@ -114,9 +127,14 @@ class Viewer:
             return
         # A reader who looks at the newest epoch goes on seeing the newest; one who has gone back is left there.
         epochs = _epochs(self.view)
-        if self.state.epoch == before or self.state.epoch not in epochs:
+        if self.state.epoch == newest or self.state.epoch not in epochs:
             self.state.epoch = epochs[-1]
         self.state.version += 1
+
+    def list_runs(self) -> list[Summary]:
+        """One line for each run, as they stand now."""
+        self._lines = self.folder.overview() if not self._no_root else []
+        return self._lines
 
     def choose_epoch(self, wanted: object) -> None:
         """Look at the epoch nearest to a place on an axis of epochs; what is no number is ignored."""
@@ -193,7 +211,9 @@ class Viewer:
         # What was made here is not there for who opens the link.
         run = self.folder.trained(state.run)
         pairs = {"run": run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
-        self.session.query = urlencode({key: value for key, value in pairs.items() if value not in ("", -1)})
+        named = [(key, value) for key, value in pairs.items() if value not in ("", -1)]
+        others = [("with", name) for name in state.picked if name not in self.folder.guests]
+        self.session.query = urlencode([*named, *others])
 
 
 def _epochs(view: RunView | None) -> list[int]:
@@ -201,7 +221,3 @@ def _epochs(view: RunView | None) -> list[int]:
     if view is None:
         return [0]
     return view.map_epochs or [int(epoch) for epoch in view.epochs["epoch"]] or [0]
-
-
-def _wishes(query: str) -> dict[str, str]:
-    return {key: values[-1] for key, values in parse_qs(query).items()}

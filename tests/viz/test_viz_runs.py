@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sample import SampleRun, Spec, write_run
 
 from sauron_train.errors import RunError
+from sauron_viz import summaries
+from sauron_viz.figures.overview import pareto
 from sauron_viz.runs import ByteCache, Library, default_layer, default_root
-from sauron_viz.widgets.overview import as_html, runs_table
+from sauron_viz.summaries import summarise
+from sauron_viz.widgets.overview import overview_rows
 
 
 def test_runs_are_named_by_their_path(runs: Path, tmp_path: Path) -> None:
@@ -125,9 +133,70 @@ def test_a_layer_without_maps_says_so(runs: Path) -> None:
 
 
 def test_all_runs_as_one_table(runs: Path, tmp_path: Path) -> None:
-    table = runs_table(Library(runs)).set_index("run")
-    assert table.loc["rats", "epochs"] == "12 of 12"
-    assert 0 < table.loc["rats", "FLOPs left (%)"] < 100
-    assert "not valid JSON" in table.loc["damaged", "note"]
-    assert as_html(runs_table(Library(runs))).count("<tr>") == 7
-    assert "no runs" in as_html(runs_table(Library(tmp_path)))
+    rows = {row["id"]: row for row in overview_rows(Library(runs).overview())}
+    assert list(rows) == Library(runs).names()
+    assert (rows["rats"]["epochs"], rows["rats"]["epochs_of"]) == (12, 12)
+    assert "not valid JSON" in rows["damaged"]["note"]
+    assert rows["damaged"]["epochs"] is None
+    assert rows["broken"]["status_word"] == "failed"
+    json.dumps(list(rows.values()), allow_nan=False)
+    assert Library(tmp_path).overview() == []
+
+
+def test_a_line_of_the_list_says_what_the_tables_say(runs: Path) -> None:
+    view = Library(runs).open("rats")
+    line, last = summarise(view.run, "rats"), view.epochs.iloc[-1]
+    assert line.dice == pytest.approx(last["val_dice"])
+    assert line.hd95 == pytest.approx(np.nanmean([last[c] for c in view.epochs if c.startswith("hd95_")]))
+    assert line.flops == pytest.approx(last["flops"] / view.info.flops)
+    assert line.parameters == pytest.approx(last["parameters"] / view.info.parameters)
+    assert line.filters == pytest.approx(last["filters"] / sum(layer.filters for layer in view.info.layers))
+    assert line.seconds == pytest.approx(view.epochs["seconds"].sum())
+    assert (line.mode, line.seed, line.inference) == (view.info.mode, view.info.seed, None)
+
+
+def test_a_line_is_read_again_only_when_its_run_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = SampleRun(tmp_path / "live", Spec()).run(until=1)
+    write_run(tmp_path / "done", Spec(epochs=1))
+    library, read = Library(tmp_path), []
+    summarise = summaries.summarise
+    monkeypatch.setattr(summaries, "summarise", lambda run, name: read.append(name) or summarise(run, name))
+    first = library.overview()
+    assert read == ["done", "live"]
+    assert library.overview() == first
+    assert read == ["done", "live"]
+    run.step()
+    assert [line.epochs for line in library.overview()] == [1, 2]
+    assert read == ["done", "live", "live"]
+    shutil.rmtree(tmp_path / "done")
+    assert [line.name for line in library.overview()] == ["live"]
+
+
+def test_a_run_whose_process_dies_is_lost_in_the_list(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    run = SampleRun(tmp_path / "live", Spec(), pid=process.pid).run(until=1)
+    library = Library(tmp_path)
+    assert library.overview()[0].status == "running"
+    process.kill()
+    process.wait()
+    assert library.overview()[0].status == "lost"
+    run.writer.finish("failed", "no memory")
+    assert library.overview()[0].status == "failed"
+
+
+@pytest.mark.parametrize("damage", ["", "epoch,val_dice\n", "epoch,val_dice,flops\n1,x,\n", "a\n1\n", "epoch\n1.5e\n"])
+def test_odd_tables_make_no_line_that_fails(tmp_path: Path, damage: str) -> None:
+    path = write_run(tmp_path / "odd", Spec(epochs=1))
+    (path / "epochs.csv").write_text(damage)
+    line = Library(tmp_path).overview()[0]
+    assert line.dice is None
+    assert line.status in ("finished", "damaged")
+
+
+def test_no_run_on_the_front_is_beaten() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        points = [(float(x), float(y)) for x, y in rng.integers(0, 6, (12, 2))]
+        front = {points[i] for i in pareto(points)}
+        beaten = {p for p in points for q in points if q != p and q[0] <= p[0] and q[1] >= p[1]}
+        assert front == set(points) - beaten

@@ -18,7 +18,7 @@ from sauron_viz.widgets.viewer import Viewer
 @pytest.fixture
 def app(runs: Path) -> Dashboard:
     made = Dashboard(runs)
-    made.state.run = "rats"
+    made.state.run, made.state.tab = "rats", "maps"
     return made
 
 
@@ -46,8 +46,8 @@ def test_frames_are_supplied_for_what_is_shown_and_for_nothing_else(app: Dashboa
 def test_a_choice_in_one_panel_is_the_choice_in_all(app: Dashboard) -> None:
     for tab in ("trends", "pruning"):
         app.tabs.value = tab
-    assert list(app.panels) == ["maps", "trends", "pruning"]
-    assert [panel.layout.display for panel in app.panels.values()] == ["none", "none", None]
+    assert list(app.panels) == ["runs", "maps", "trends", "pruning"]
+    assert [panel.layout.display for panel in app.panels.values()] == ["none", "none", "none", None]
     bars = app.panels["pruning"].bars
     bars.clicked = {"x": 3, "y": "enc_conv_1"}
     assert app.state.layer == "enc_conv_1"

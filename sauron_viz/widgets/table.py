@@ -1,0 +1,72 @@
+"""A table that is sorted, searched and ticked in the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anywidget
+from traitlets import Bool, List, Unicode
+
+from sauron_viz.widgets.base import script
+
+Kind = Literal["text", "number", "percent", "change", "duration", "time", "status", "count"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How the values under `key` are shown.
+
+    Kinds: "number" with `digits`; "percent" of a share in [0, 1], with a bar; "change" in percent with its sign;
+    "duration" of seconds; "time" of ISO 8601 text; "status"; "count", which is shown with what the row has under
+    `key` + "_of" behind it.
+    """
+
+    key: str
+    label: str
+    kind: Kind = "text"
+    hint: str = ""
+    digits: int = 3
+
+
+class DataTable(anywidget.AnyWidget):
+    """Rows that are tables of values by column key; `id` names a row, `shade` and `note` are optional.
+
+    `sort` is [column, "up" | "down"], rows without a value come last either way; `ticked` are ids, `current` the one
+    that is looked at. Where `on_open` is given the first column is a button that calls it with the id.
+    """
+
+    _esm = script("table.js")
+    title = Unicode().tag(sync=True)
+    note = Unicode().tag(sync=True)
+    empty = Unicode("Nothing to list yet.").tag(sync=True)
+    source = Unicode().tag(sync=True)
+    unit = Unicode("rows").tag(sync=True)
+    columns = List().tag(sync=True)
+    rows = List().tag(sync=True)
+    sort = List(Unicode()).tag(sync=True)
+    ticked = List(Unicode()).tag(sync=True)
+    current = Unicode().tag(sync=True)
+    tickable = Unicode().tag(sync=True)
+    searchable = Bool(False).tag(sync=True)
+    opens = Unicode().tag(sync=True)
+
+    def __init__(
+        self, columns: Sequence[Column] = (), on_open: Callable[[str], None] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(columns=[vars(column) for column in columns], **kwargs)
+        self._on_open = on_open
+        self.on_msg(self._answer)
+
+    def fill(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show these rows; what is ticked and no longer there is forgotten."""
+        known = {str(row["id"]) for row in rows}
+        with self.hold_sync():
+            self.rows = [dict(row) for row in rows]
+            self.ticked = [name for name in self.ticked if name in known]
+
+    def _answer(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        wanted = content.get("open")
+        if self._on_open is not None and wanted in [row["id"] for row in self.rows]:
+            self._on_open(str(wanted))
