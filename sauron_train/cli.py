@@ -17,7 +17,7 @@ from sauron_train import __version__, recipes
 from sauron_train.arguments import filter_table, named_epochs
 from sauron_train.config import Config, parse
 from sauron_train.console import bar, console, stopped
-from sauron_train.errors import SauronError
+from sauron_train.errors import ConfigError, SauronError
 from sauron_train.keys import with_overrides
 
 app = typer.Typer(
@@ -257,6 +257,9 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
     data: Annotated[
         Path | None, typer.Option(help="The data set, if it is no longer where the run was trained.")
     ] = None,
+    decided_at: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="τ that a view chose --filters by.", hidden=True)
+    ] = None,
     machine: Annotated[
         bool, typer.Option("--json", help="Progress as lines of JSON, for programs.", hidden=True)
     ] = False,
@@ -268,9 +271,18 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
     from sauron_train.derive import CutQuestion, cut_run  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
+    if filters is not None and (threshold is not None or layers):
+        raise ConfigError(
+            "--filters names what goes, --threshold and --layer let distances decide; give one of the two"
+        )
     chosen = None if filters is None else filter_table(filters)
     question = CutQuestion(
-        epoch, chosen, threshold, tuple(layers or ()), compensate.value if compensate else None, data
+        epoch,
+        chosen,
+        decided_at if threshold is None else threshold,
+        tuple(layers or ()),
+        compensate.value if compensate else None,
+        data,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with stopped("stopped; nothing was written"), bar("cutting", machine) as advance:

@@ -86,6 +86,8 @@ def cut_run(run: Run, question: CutQuestion, out: Path, on_progress: OnProgress)
     work = _Cutting(run, question, on_progress)
     record = work.decide()
     if not record.cut:
+        if question.filters is not None:
+            raise PruningError("no filter is named, so there is nothing to cut; name those that go")
         raise PruningError("no filter lies below the threshold, so there is nothing to cut; raise it")
     cases = work.cases()
     before = work.score(cases, "scoring as it is")
@@ -285,7 +287,8 @@ def _config(config: Config, question: CutQuestion) -> Config:
 
 def _how(question: CutQuestion, cuts: Sequence[Pruning], config: Config) -> str:
     filters = sum(len(cut.removed) for cut in cuts)
-    what = f"{filters} filters of {len(cuts)} {'layer' if len(cuts) == 1 else 'layers'} cut"
+    of = f"{len(cuts)} {'layer' if len(cuts) == 1 else 'layers'}"
+    what = f"{filters} {'filter' if filters == 1 else 'filters'} of {of} cut"
     at = f" at τ {question.threshold:g}" if question.threshold is not None else ""
     return f"{what}{at}, {'merged' if config.prune.compensate == 'merge' else 'not compensated'}"
 

@@ -143,7 +143,7 @@ def table4_command(
         _check_target(out)
     shown = changes_table(Run(run), dip.value if dip else None, radius, paper, share)
     if out is not None:
-        write_atomically(out, FORMATS[form](shown))
+        _write(out, FORMATS[form](shown))
         typer.echo(f"wrote {out}")
     elif form == "text":
         print_table(shown)
@@ -156,6 +156,13 @@ def _check_target(out: Path) -> None:
         raise TableError(f"{out} exists already; choose another --out, a file is never written over")
     if not out.absolute().parent.is_dir():
         raise TableError(f"{out.absolute().parent} is not a folder; make it first, or choose another --out")
+
+
+def _write(out: Path, content: str) -> None:
+    try:
+        write_atomically(out, content)
+    except OSError as error:
+        raise TableError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
 
 
 class Picture(StrEnum):
@@ -199,7 +206,7 @@ def figures_command(
     target = out or Path(f"{name}.{form}")
     _check_target(target)
     content = as_svg(galleries) if form == "svg" else as_figure(galleries).to_html(include_plotlyjs=True)
-    write_atomically(target, content)
+    _write(target, content)
     typer.echo(f"wrote {target}")
 
 

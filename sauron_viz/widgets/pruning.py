@@ -108,13 +108,17 @@ def cuts_table(cuts: Sequence[Pruning], run: str, none: str = "No filter has bee
     some = f" The latest {_ROWS} are listed." if len(cuts) > _ROWS else ""
     data = base64.b64encode(_csv(cuts).encode()).decode()
     return f"""<div class="sauron-top sauron-row"><div><h2>Cuts</h2>
-<p class="sauron-note">{len(cuts)} cuts removed {removed} filters.{some}
+<p class="sauron-note">{_count(len(cuts), "cut")} removed {_count(removed, "filter")}.{some}
 In brackets: δ_prune, which was below τ, and the survivor that says most nearly the same.</p></div>
 <a class="sauron-note" download="{esc(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></div>
 <div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
 <th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
 <th scope="col" class="num" title="{esc(TAU)}">τ</th><th scope="col" class="rest">Removed (δ_prune, nearest)</th></tr>
 </thead><tbody>{rows}</tbody></table></div>"""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _row(cut: Pruning) -> str:

@@ -71,7 +71,9 @@ function takeCsv(grid) {
   const { frame, rows } = grid;
   const names = ["filter", "low", "high", "variance", "toReference", "nearest", "nearestDistance", "deltaPrune", "gone", "threshold", "seen", "cluster"];
   const heads = ["filter", "low", "high", "variance", "distance_to_reference", "nearest", "nearest_distance", "delta_prune", "removed_at_epoch", "removed_at_threshold", "picture_of_epoch", "cluster"];
-  const cell = (value) => (Number.isFinite(value) ? Number(value.toPrecision(7)) : "");
-  const lines = rows.map((m) => names.map((name) => cell(frame[name][m])).join(","));
+  // An epoch of 0 and a cluster of -1 stand for none; clusters are only known where they were asked for.
+  const missing = { gone: (value) => value === 0, cluster: (value) => value < 0, nearest: (value) => value < 0 };
+  const cell = (name, value) => (Number.isFinite(value) && !missing[name]?.(value) ? Number(value.toPrecision(7)) : "");
+  const lines = rows.map((m) => names.map((name) => cell(name, frame[name][m])).join(","));
   download(`${fileName(grid)}.csv`, new Blob([`${heads.join(",")}\n${lines.join("\n")}\n`], { type: "text/csv" }));
 }

@@ -23,6 +23,7 @@ class Upload(anywidget.AnyWidget):
     Args:
         on_files: told the files, by name, and the folder that is to be thrown away after them.
         on_problem: told in a sentence why a file was not taken; "" when the next one begins.
+        on_drop: told that the sending was cancelled.
     """
 
     _esm = script("upload.js")
@@ -36,10 +37,14 @@ class Upload(anywidget.AnyWidget):
     needs = Unicode()
 
     def __init__(
-        self, on_files: Callable[[list[Path], Path], None], on_problem: Callable[[str], None], **kwargs: Any
+        self,
+        on_files: Callable[[list[Path], Path], None],
+        on_problem: Callable[[str], None],
+        on_drop: Callable[[], None],
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._on_files, self._on_problem = on_files, on_problem
+        self._on_files, self._on_problem, self._on_drop = on_files, on_problem, on_drop
         self._folder: Path | None = None
         self._intake: Intake | None = None
         self._turn: Any = None
@@ -78,6 +83,8 @@ class Upload(anywidget.AnyWidget):
             self._drop()
             if content.get("unreadable"):
                 self._on_problem(f"{content['unreadable']} cannot be read by the browser; choose it again")
+            else:
+                self._on_drop()
             return
         self._go_on(content.get("begin", content.get("piece")))
 

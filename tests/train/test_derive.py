@@ -119,7 +119,8 @@ def test_it_is_a_run_like_others(trained: Run, tmp_path: Path) -> None:
     ("question", "sentence"),
     [
         (CutQuestion(), "say what goes"),
-        (CutQuestion(threshold=0.0), "nothing to cut"),
+        (CutQuestion(threshold=0.0), "nothing to cut; raise it"),
+        (CutQuestion(filters={"dec_conv_4": []}), "no filter is named"),
         (CutQuestion(filters={"dec_conv_9": [1]}), "dec_conv_9 is no layer of this network"),
         (CutQuestion(threshold=0.5, layers=("dec",)), "dec is no layer of this network"),
         (CutQuestion(filters={"dec_conv_4": [77]}), "has no filter 77"),
@@ -162,6 +163,8 @@ def test_command(trained: Run, tmp_path: Path) -> None:
         table.write_text(bad)
         told = CliRunner().invoke(app, ["cut", run, "--filters", str(table), "--out", str(tmp_path / "three")])
         assert sentence in str(told.exception)
+    both = ["cut", run, "--filters", str(table), "--threshold", "0.5", "--out", str(tmp_path / "x")]
+    assert "give one of the two" in str(CliRunner().invoke(app, both).exception)
     assert "say what goes" in str(CliRunner().invoke(app, ["cut", run, "--out", str(tmp_path / "x")]).exception)
 
 

@@ -238,7 +238,11 @@ def test_the_map_that_is_compared_with_can_be_chosen(app: FeatureMapExplorer) ->
     app.panel.tabs.value = "outlook"
     card = app.panel.outlook
     card.turns.value = "chosen"
-    assert "Choose a map to be π" in card.note.value
+    left = app.viewer.view.shelf.filters(12, "dec_conv_3")
+    assert f"Choose a map to be π; until then it is filter {left[0]}." in card.note.value
+    gone = next(cut for cut in app.viewer.view.prunings if cut.layer == "dec_conv_3").removed[0].filter
+    app.state.filter = gone
+    assert f"Filter {gone} is gone and cannot be π" in card.note.value
     for number in (2, 5):
         app.state.filter = number
         delta, left = (

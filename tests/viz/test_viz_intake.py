@@ -76,7 +76,9 @@ def uploading() -> tuple[Upload, list[Any], list[Any], list[str]]:
     taken: list[Any] = []
     said: list[str] = []
     sent: list[Any] = []
-    upload = Upload(lambda images, folder: taken.append((images, folder)), said.append, limit=LIMIT)
+    upload = Upload(
+        lambda images, folder: taken.append((images, folder)), said.append, lambda: said.append("dropped"), limit=LIMIT
+    )
     upload.send = lambda content, buffers=None: sent.append(content)
     return upload, taken, sent, said
 

@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,17 @@ def test_command(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert sentence in str(told.exception)
     other = CliRunner().invoke(app, ["table4", str(run), "--paper"])
     assert "has other layers than the paper's network" in str(other.exception)
+
+
+def test_a_folder_that_cannot_be_written_is_said(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # As root no folder is closed.
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    for command in ("table4", "figures"):
+        told = CliRunner().invoke(app, [command, str(runs / "rats"), "--out", str(tmp_path / f"{command}.svg")])
+        assert "cannot be written: Permission denied" in str(told.exception)
 
 
 def test_what_a_reader_must_know_of_the_run(runs: Path) -> None:

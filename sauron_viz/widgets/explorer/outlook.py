@@ -141,14 +141,21 @@ class OutlookCard:
             ]
         missing = len(filters) - len(layers) if self.scope.value == "all" else 0
         left_out = f" {missing} layers have no stored maps and stay as they are." if missing else ""
-        chosen = self.turns.value == "chosen" and self._one() < 0
-        hint = " Choose a map to be π; until then it is filter 0." if chosen else ""
         self.note.value = (
             '<p class="sauron-note">π is the map that the others are compared with. Those whose δ_prune, the distance '
-            "to π, is below τ would go; they are struck out in the grid. δ_prune is taken from the stored maps of the "
-            "probe images, so it is near to that of training but not the same."
-            f"{esc(left_out + hint)}</p>"
+            "to π as a share of the farthest map's, is below τ would go; they are struck out in the grid. It is taken "
+            "from the stored maps of the probe images, so it is near to that of training but not the same."
+            f"{esc(left_out + self._hint(found))}</p>"
         )
+
+    def _hint(self, found: Outlook) -> str:
+        """Which map is π where the chosen one cannot be."""
+        filters = found.filters.get(self.scene.layer)
+        number = self._one()
+        if self.turns.value != "chosen" or filters is None or number in filters:
+            return ""
+        why = "Choose a map to be π" if number < 0 else f"Filter {number} is gone and cannot be π, choose another"
+        return f" {why}; until then it is filter {filters[0]}."
 
 
 def _row(name: str, values: Any, now: Any, start: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class OwnImageCard:
         self.job: Job | None = None
         self.about = text("")
         self.epoch = Select(label="Network of epoch")
-        self.upload = Upload(self._taken, self._say, label="Your image", limit=LIMIT)
+        self.upload = Upload(self._taken, self._say, self._dropped, label="Your image", limit=LIMIT)
         self.progress = text("")
         self.cancel = Actions(scene.viewer.guard(lambda _: self._cancel()), options=[["cancel", "Cancel"]])
         self.said = text("")
@@ -151,6 +151,9 @@ class OwnImageCard:
             self._on_open()
         except SauronError as error:
             self._say(str(error))
+
+    def _dropped(self) -> None:
+        self._say("Cancelled.", wrong=False)
 
     def _say(self, sentence: str, wrong: bool = True) -> None:
         look = 'class="sauron-alert" role="alert"' if wrong else 'class="sauron-note" role="status"'

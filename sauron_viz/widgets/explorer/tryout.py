@@ -127,7 +127,7 @@ class TryOut:
         asked = f"{'merged' if how == 'merge' else 'plain'}, τ {threshold}"
         words = ["cut", str(view.run.path), "--epoch", str(epoch), "--filters", str(table), "--compensate", how]
         # Recorded with the cut; which filters go is said by the table.
-        words += ["--threshold", threshold]
+        words += ["--decided-at", threshold]
         name = f"{view.title} cut {self.tried + 1}"
         job = Job(words, self._advance, lambda made, why: self._ended(made, why, view, asked, picture, table), name)
         job.start()
