@@ -12,6 +12,9 @@ from sauron_viz.theme import MARK, SAFE
 
 _SYMBOLS = {"baseline": "square", "off": "triangle-up", "none": "triangle-down", "distances": "diamond", "λ=0": "x"}
 
+# Neighbours in the list are easy to tell apart, on white and on black.
+_APART = [SAFE[i] for i in (4, 1, 3, 0, 5, 2, 8, 7, 6)]
+
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     """Which points (cost, score) no other beats in both, from the cheapest on."""
@@ -36,7 +39,7 @@ def dice_against_flops(summaries: Sequence[Summary], ticked: Sequence[str] = (),
     datasets = list(dict.fromkeys(s.dataset for s in known))
     for place, dataset in enumerate(datasets):
         runs = [s for s in known if s.dataset == dataset]
-        _points(figure, dataset, SAFE[(3 * place + 3) % len(SAFE)], runs)
+        _points(figure, dataset, _APART[place % len(_APART)], runs)
     _rings(figure, [s for s in known if s.name in ticked], "#808080")
     _rings(figure, [s for s in known if s.name == current], MARK)
     highest = max(100.0, *(100 * (s.flops or 0) for s in known))

@@ -30,7 +30,7 @@ COLUMNS = (
     Column("seconds", "Time", "duration", hint="Sum over the epochs, measuring and validation included"),
     Column("created", "Begun", "time", hint="UTC"),
 )
-_NOTE = "Click a run to look at it in all tabs; tick several to compare them."
+_NOTE = "Click a run to look at it in all tabs; tick some to ring them in the chart below: a copied link keeps them."
 _SCATTER = (
     "Left is cheaper, higher is better. Square: baseline; dotted line: no other run is better for its cost. Click a "
     "point to look at its run. Scores on different data sets are not to be compared."
@@ -58,14 +58,14 @@ def overview_table(**kwargs: Any) -> DataTable:
 class OverviewPanel(Panel):
     """Which runs there are, how they stand, and which to look at."""
 
-    watches: ClassVar[tuple[str, ...]] = ("version", "runs", "run", "listed", "picked")
+    watches: ClassVar[tuple[str, ...]] = ("runs", "run", "listed", "picked")
 
     def build(self) -> None:
         """Make the table and the chart."""
         viewer = self.viewer
         viewer.follows_all = True
         self.table = overview_table(
-            on_open=viewer.guard(self._open), note=_NOTE, tickable="Compare", opens="Look at this run"
+            on_open=viewer.guard(self._open), note=_NOTE, tickable="Mark", opens="Look at this run"
         )
         self.chart = PlotlyChart(library=viewer.plotly, title="Dice against cost", note=_SCATTER)
         self.chart.empty = "No run has been scored yet."

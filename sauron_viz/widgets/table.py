@@ -34,7 +34,8 @@ class DataTable(anywidget.AnyWidget):
     """Rows that are tables of values by column key; `id` names a row, `shade` and `note` are optional.
 
     `sort` is [column, "up" | "down"], rows without a value come last either way; `ticked` are ids, `current` the one
-    that is looked at. Where `on_open` is given the first column is a button that calls it with the id.
+    that is looked at. `unit` is what rows are called, `tickable` what ticking one does; where `opens` says what a click
+    does, the first column is a button that calls `on_open` with the id.
     """
 
     _esm = script("table.js")

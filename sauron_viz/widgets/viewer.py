@@ -29,7 +29,7 @@ class State(HasTraits):
 
     `epoch` is one whose maps are stored, or any of a run without maps. `filter` is an original number, -1 for
     none. `version` grows when the run's files do, `listed` when what the list of runs says does. `picked` are the runs
-    to compare. `problem` is why there is nothing to look at.
+    that are ticked. `problem` is why there is nothing to look at.
     """
 
     runs = List(Unicode())
