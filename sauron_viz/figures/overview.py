@@ -43,7 +43,7 @@ def dice_against_flops(summaries: Sequence[Summary], ticked: Sequence[str] = (),
     _rings(figure, [s for s in known if s.name in ticked], "#808080")
     _rings(figure, [s for s in known if s.name == current], MARK)
     highest = max(100.0, *(100 * (s.flops or 0) for s in known))
-    figure.update_xaxes(range=[0, 1.04 * highest], showgrid=True)
+    figure.update_xaxes(range=[0, 1.08 * highest], showgrid=True)
     return figure
 
 
