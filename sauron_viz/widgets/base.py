@@ -19,6 +19,7 @@ from sauron_train.errors import SauronError
 
 _ONCE_THE_CELL_HAS_RUN = 0.05
 _FOLDER = files("sauron_viz") / "widgets"
+_SHEETS = ("theme", "controls", "maps", "tables", "narrow")
 
 
 def script(*names: str) -> str:
@@ -29,7 +30,7 @@ def script(*names: str) -> str:
 @functools.cache
 def style() -> str:
     """The style sheet of all views."""
-    return (_FOLDER / "theme.css").read_text(encoding="utf-8")
+    return "\n".join((_FOLDER / f"{sheet}.css").read_text(encoding="utf-8") for sheet in _SHEETS)
 
 
 def style_widget() -> ipywidgets.HTML:

@@ -140,7 +140,7 @@ export default {
         return [button];
       }
       if (column.kind === "percent" && text !== "–") {
-        const bar = el("span", { class: "sauron-bar", "aria-hidden": "true" });
+        const bar = el("span", { class: "sauron-share", "aria-hidden": "true" });
         bar.style.setProperty("--share", `${Math.min(100, 100 * row[column.key])}%`);
         return [text, bar];
       }
