@@ -120,6 +120,7 @@ class Dashboard(App):
             "trends": ("Layer trends", LayerTrendsPanel),
             "pruning": ("Pruning", PruningPanel),
         }
+        self.viewer.tabs = tuple(self.kinds)
         self.panels: dict[str, Panel] = {}
         if self.state.tab not in self.kinds:
             self.state.tab = "runs" if self._many() else "maps"

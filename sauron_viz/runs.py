@@ -268,8 +268,13 @@ class RunView:
 
     @property
     def layers(self) -> pd.DataFrame:
-        """`layers.csv`, with neighbours as a share of the other maps too."""
-        return self._table("layers", lambda: _with_share(self.run.layers()))
+        """`layers.csv`, with filters as a share of those at the start, and neighbours of the other maps."""
+        return self._table("layers", self._read_layers)
+
+    def _read_layers(self) -> pd.DataFrame:
+        table = _with_share(self.run.layers())
+        start = {layer.name: layer.filters for layer in self.info.layers}
+        return table.assign(filters_share=table["filters"] / table["layer"].map(start))
 
     @property
     def has_distances(self) -> bool:
@@ -301,14 +306,14 @@ class RunView:
         """Epochs whose maps are stored."""
         return self._table("map_epochs", self.run.map_epochs)
 
-    def seen_epoch(self, epoch: int) -> int:
-        """The epoch that tables are read at when maps of `epoch` are looked at: the newest maps stand for now.
+    @property
+    def all_epochs(self) -> list[int]:
+        """Every epoch that is complete."""
+        return [int(epoch) for epoch in self.epochs["epoch"]]
 
-        Maps are stored every few epochs only, so the tables of a growing run are ahead of its maps.
-        """
-        last = int(self.epochs["epoch"].max()) if len(self.epochs) else 0
-        newest = self.map_epochs[-1] if self.map_epochs else last
-        return last if epoch >= newest else epoch
+    def stored_epoch(self, epoch: int) -> int:
+        """The epoch nearest to another whose maps are stored, the earlier of two; 0 where none are."""
+        return min(self.map_epochs, key=lambda stored: abs(stored - epoch), default=0)
 
     @property
     def derived(self) -> bool:
@@ -384,13 +389,3 @@ def default_layer(layers: tuple[LayerInfo, ...]) -> str:
     names = [layer.name for layer in layers if layer.part == "decoder" and layer.kind == "conv"]
     names = names or [layer.name for layer in layers]
     return names[-2] if len(names) > 1 else (names[0] if names else "")
-
-
-def share_left(layers: pd.DataFrame, infos: tuple[LayerInfo, ...]) -> pd.DataFrame:
-    """Share of the filters left: one row per layer in the order of the network, one column per epoch, in [0, 1]."""
-    if layers.empty:
-        return pd.DataFrame(index=[info.name for info in infos])
-    table = layers.pivot_table(index="layer", columns="epoch", values="filters", aggfunc="last")
-    names = [info.name for info in infos if info.name in table.index]
-    original = np.array([info.filters for info in infos if info.name in table.index], dtype=float)
-    return table.loc[names].div(original, axis=0)

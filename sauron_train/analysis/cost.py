@@ -59,6 +59,18 @@ def network_cost(network: NetworkConfig, channels: int, classes: int, patch: Seq
     return Cost(parameters, flops)
 
 
+def heads(layers: Sequence[str]) -> dict[str, str]:
+    """Deep-supervision heads, coarse to fine, and the layer each one reads (paper, Appendix B).
+
+    Args:
+        layers: names of the prunable layers of a U-Net.
+    """
+    blocks = sum(name.startswith("dec_trans_") for name in layers)
+    # After each even block of the decoder but the deepest; a decoder of one level has no other.
+    read = [f"dec_conv_{2 * i}" for i in range(1 if blocks == 1 else 2, blocks + 1)]
+    return {f"head_{n}": name for n, name in enumerate((r for r in read if r in set(layers)), start=1)}
+
+
 def _convolutions(network: NetworkConfig) -> Iterator[_Convolution]:
     block, levels = 3**network.dim, network.levels
     before = ""

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sauron_viz.theme import MARK, dark_swaps
+from sauron_viz.theme import dark_swaps
 
 
 def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), **layout: Any) -> go.Figure:
@@ -32,7 +32,7 @@ def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), *
         hovermode="closest",
         dragmode="zoom",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "font_size": 12.5},
-        meta={"dark": dark_swaps(layers)},
+        meta={"dark": dark_swaps(layers), "mark": []},
         # The same value keeps zoom and hidden lines when a growing run is drawn again.
         uirevision="run",
     )
@@ -65,7 +65,9 @@ def span_epochs(figure: go.Figure, epochs: pd.Series[int]) -> None:
     figure.update_xaxes(range=[0, last * 1.015 + 0.2], dtick=whole_ticks(last))
 
 
-def mark_epoch(figure: go.Figure, epoch: int | None, layer: str = "below") -> None:
-    """A thin line at the epoch that is looked at."""
-    if epoch:
-        figure.add_vline(x=epoch, line={"color": MARK, "width": 1.5, "dash": "dot"}, layer=layer)
+def markable(figure: go.Figure, axes: Sequence[tuple[str, str]] = (("x", "paper"),), layer: str = "below") -> None:
+    """Let the page draw a line at the epoch that is looked at, which moves more often than the figure changes.
+
+    `axes` are the x axis of each plot and what the line is as high as: "paper" or "y2 domain".
+    """
+    figure.update_layout(meta={**figure.layout.meta, "mark": [{"xref": x, "yref": y, "layer": layer} for x, y in axes]})

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sauron_train.runlog.schema import Array
-from sauron_viz.figures.base import blank, mark_epoch, numbers, span_epochs
+from sauron_viz.figures.base import blank, markable, numbers, span_epochs
 from sauron_viz.theme import MARK, VALIDATION
 
 _MANY_VOXELS = 200
@@ -15,7 +15,7 @@ _NEAREST, _REFERENCE = "#332288", "#44aa99"
 
 
 def filter_history(
-    distances: pd.DataFrame, epochs: pd.Series[int], threshold: pd.Series[float] | None, gone: int | None, epoch: int
+    distances: pd.DataFrame, epochs: pd.Series[int], threshold: pd.Series[float] | None, gone: int | None
 ) -> go.Figure:
     """How far a map was from the nearest other and from the reference, epoch by epoch, and when it went.
 
@@ -24,7 +24,6 @@ def filter_history(
         epochs: all epochs of the run, for the axis.
         threshold: τ of its layer by epoch; None where nothing is cut.
         gone: the epoch at which it was removed.
-        epoch: the one that is looked at.
     """
     figure = blank(260, "epoch", "distance", showlegend=True)
     x = distances["epoch"].tolist()
@@ -62,7 +61,7 @@ def filter_history(
         )
     figure.update_yaxes(rangemode="tozero")
     span_epochs(figure, epochs)
-    mark_epoch(figure, epoch)
+    markable(figure)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 // Plotly's own event and the browser's belong to one click when no more than this lies between them.
 const CLICK = 50;
+const NARROW = 560;
 
 async function unpack(model) {
   const id = model.get("library").replace("IPY_MODEL_", "");
@@ -42,18 +43,37 @@ function themed(text, dark) {
   return figure;
 }
 
+// Headings that name the lines of a plot take a line more where the page is narrow.
+function folded(layout, width) {
+  for (const annotation of layout.annotations ?? []) {
+    if (annotation.name !== "heading" || width > NARROW) continue;
+    annotation.text = annotation.text.replace("&nbsp;&nbsp; ", "<br>");
+    annotation.font.size = 11;
+  }
+}
+
+function marked(layout, at) {
+  const line = { color: cssColour("--sauron-select", "#d55e00"), width: 1.5, dash: "dot" };
+  const lines = (layout.meta?.mark ?? []).map(({ xref, yref, layer }) => {
+    return { type: "line", xref, yref, layer, x0: at, x1: at, y0: 0, y1: 1, line, name: "mark" };
+  });
+  const others = (layout.shapes ?? []).filter((shape) => shape.name !== "mark");
+  return at ? [...others, ...lines] : others;
+}
+
 function csv(traces, layout) {
   const plain = (value) => (Number.isNaN(value) ? "" : value ?? "");
   const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : plain(value));
   const named = (axis, otherwise) => layout[axis]?.title?.text || otherwise;
-  const rows = [["series", named("xaxis", "x"), named("yaxis", typeof traces[0]?.y?.[0] === "string" ? "layer" : "y")]];
+  const series = (trace) => (trace.meta ? `${trace.meta}: ${trace.name}` : trace.name);
+  const rows = [["series", named("xaxis", "x"), named("yaxis", typeof traces[0]?.y?.[0] === "string" ? "layer" : "value")]];
   if (traces.some((trace) => trace.z)) rows[0].push("value");
   for (const trace of traces) {
     if (trace.z) {
-      trace.z.forEach((line, i) => line.forEach((z, j) => rows.push([trace.name, trace.x[j], trace.y[i], z])));
+      trace.z.forEach((line, i) => line.forEach((z, j) => rows.push([series(trace), trace.x[j], trace.y[i], z])));
     } else {
       const x = trace.x ?? [];
-      Array.from(x).forEach((value, i) => rows.push([trace.name, value, trace.y[i]]));
+      Array.from(x).forEach((value, i) => rows.push([series(trace), value, trace.y[i]]));
     }
   }
   return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
@@ -105,8 +125,10 @@ export default {
       if (!alive || !plot.clientWidth) return;
       const figure = themed(text, isDark());
       const values = model.get("values");
-      for (const trace of figure.data) if (values[trace.name]) [trace.x, trace.y] = values[trace.name];
+      for (const trace of figure.data) if (values[trace.name]) [trace.x, trace.y, trace.text = trace.text] = values[trace.name];
       figure.layout.width = plot.clientWidth;
+      folded(figure.layout, plot.clientWidth);
+      figure.layout.shapes = marked(figure.layout, model.get("mark"));
       const known = plot.data !== undefined;
       plot.style.height = `${figure.layout.height ?? 320}px`;
       await library.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });
@@ -122,10 +144,15 @@ export default {
       setTrait(model, "clicked", { x, y, customdata: customdata ?? null, name: data.name ?? "", at: Date.now() });
     }
 
+    function remark() {
+      if (card.dataset.ready === "yes") library.relayout(plot, { shapes: marked(plot.layout, model.get("mark")) });
+    }
+
     // Plotly tells of clicks on points only; a click beside them still names a place on the axis.
     function clickedBeside(event) {
-      const axis = plot._fullLayout?.xaxis;
-      if (!axis || performance.now() - met < CLICK || !event.target.closest?.(".draglayer .xy")) return;
+      const [, which] = /^(x\d*)y/.exec(event.target.closest?.(".draglayer > g")?.getAttribute("class") ?? "") ?? [];
+      const axis = which && plot._fullLayout?.[which.replace("x", "xaxis")];
+      if (!axis || performance.now() - met < CLICK) return;
       const x = axis.p2d(event.clientX - plot.getBoundingClientRect().left - axis._offset);
       if (Number.isFinite(x)) setTrait(model, "clicked", { x, at: Date.now() });
     }
@@ -139,7 +166,7 @@ export default {
       if (width) draw();
     });
     observer.observe(card);
-    const stops = [listen(model, ["figure", "values", "empty"], draw), listen(model, ["title", "note", "hint"], words), onTheme(draw)];
+    const stops = [listen(model, ["figure", "values", "empty"], draw), listen(model, ["mark"], remark), listen(model, ["title", "note", "hint"], words), onTheme(draw)];
     words();
     draw();
     return () => {

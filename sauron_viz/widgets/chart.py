@@ -9,7 +9,7 @@ from typing import Any
 
 import anywidget
 import ipywidgets
-from traitlets import Bytes, Dict, Instance, Unicode
+from traitlets import Bytes, Dict, Float, Instance, Unicode
 
 from sauron_viz.widgets.base import script
 
@@ -35,15 +35,16 @@ class PlotlyChart(anywidget.AnyWidget):
 
     `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
     point that was clicked: x, y, customdata and name of its trace; only x where the click met no point.
-    `hint` is what the pointer reads on the title, `source` the run, after which files are named. `values` are x and y
-    in the place of those of a line, by its name: a slider may change them many times a second, which takes too long for
-    whole figures.
+    `hint` is what the pointer reads on the title, `source` the run, after which files are named. `values` are x, y
+    and text in the place of those of a line, by its name: a slider may change them many times a second, which takes too long for
+    whole figures. `mark` is the place of a line across a figure that is `markable`, 0 for none.
     """
 
     _esm = script("chart.js")
     library = Instance(PlotlyLib).tag(sync=True, **ipywidgets.widget_serialization)
     figure = Unicode().tag(sync=True)
     values = Dict().tag(sync=True)
+    mark = Float(0).tag(sync=True)
     title = Unicode().tag(sync=True)
     note = Unicode().tag(sync=True)
     hint = Unicode().tag(sync=True)

@@ -1,44 +1,65 @@
-"""In which layers, and since when? The measures of chosen layers over epochs."""
+"""In which layers, and since when? The measures of chosen layers over epochs, and how much they changed."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
+import plotly.graph_objects as go
 
-from sauron_viz.figures import measure_by_layer, measure_lines, measures
+from sauron_viz.figures import (
+    Measure,
+    grid_of,
+    layer_heat,
+    measure,
+    measure_by_layer,
+    measure_lines,
+    measure_multiples,
+    measures,
+)
 from sauron_viz.figures.base import numbers
+from sauron_viz.figures.measures import shown_values
+from sauron_viz.figures.trends import third_marks
 from sauron_viz.runs import RunView
 from sauron_viz.theme import layer_colours
-from sauron_viz.widgets.base import box
+from sauron_viz.widgets.base import box, show
+from sauron_viz.widgets.changes import ChangesCard
 from sauron_viz.widgets.chart import PlotlyChart
-from sauron_viz.widgets.controls import LayerPicker, Select, Slider
+from sauron_viz.widgets.controls import Choice, LayerPicker, Select, Slider
 from sauron_viz.widgets.panel import Panel
 from sauron_viz.words import explain
 
-_NOTE = "Solid: encoder; dashed: decoder; dotted: transposed. A dot marks an epoch in which the layer lost filters."
-_MEANS = {
-    "dip": "Higher: more clusterable.",
-    "delta_opt": "Lower: more clusterable.",
-    "neighbours": "Higher: more clusterable; cuts take neighbours away, see their share.",
-    "neighbours_share": "Higher: more clusterable.",
-    "dip_p": "The distances are no independent draws, so p orders layers and epochs but proves nothing.",
+_SCALES = [["same", "Same for all"], ["own", "Each its own"]]
+_FORMS = [["curves", "Curves"], ["multiples", "Small multiples"], ["heat", "Heat map"]]
+_LINES = "Solid: encoder; dashed: decoder; dotted: transposed. A dot: the layer lost filters."
+_NOTES = {
+    "curves": f"{_LINES} Shaded: the thirds of the epochs whose means p1 and p2 are compared.",
+    "multiples": f"{_LINES} Short lines: p1 and p2, means of the first and the last third of the epochs; in percent "
+    "how much they differ.",
+    "heat": "Input at the top, output below. A dot: the layer lost filters.",
 }
 _SAMPLES = {"pairs": "all distances", "reference": "distances to channel 0", "pca": "the first principal component"}
 _WITHIN = ("neighbours", "neighbours_share")
+_NONE = ["", "None"]
 # In thousandths: finer where layers differ most, and each on the edge of a bin of the stored distances.
 _RADII = [*range(5, 200, 5), *range(200, 500, 10), *range(500, 1001, 50)]
+_FIRST = ("delta_opt", "neighbours_share")
 
 
 class LayerTrendsPanel(Panel):
-    """Two measures, one above the other, for any choice of layers."""
+    """One or two measures for any choice of layers, and Table 4 of the paper beside them."""
+
+    watches: ClassVar[tuple[str, ...]] = ("version", "epoch", "layer", "measure", "form")
 
     def build(self) -> None:
-        """Make the picker and the two charts with their measures."""
-        guard, library = self.viewer.guard, self.viewer.plotly
+        """Make the controls, the charts and the table."""
+        library = self.viewer.plotly
         self.picker = LayerPicker()
-        self.measure = [Select(label="Chart"), Select(label="Second chart")]
-        self.charts = [PlotlyChart(library=library, note=_NOTE), PlotlyChart(library=library, note=_NOTE)]
+        self.measure = [Select(label="Measure"), Select(label="Second measure")]
+        self.form = Choice(label="Shown as", options=_FORMS, value="curves")
+        self.scale = Choice(label="Vertical scale", options=_SCALES, value="same")
+        self.charts = [PlotlyChart(library=library), PlotlyChart(library=library)]
+        self.changes = ChangesCard(self.viewer)
         self.radius = Slider(
             label="Radius",
             hint="Maps no farther apart than this are neighbours; 1 is the range of a map",
@@ -48,100 +69,163 @@ class LayerTrendsPanel(Panel):
         )
         self.radius.layout.width = "300px"
         self.radius.add_class("sauron-above")
-        self.radius.observe(guard(lambda _: self._count_again()), "value")
         self._layers: list[str] = []
         self._run = ""
+        self._busy = False
+        self._drawn: list[tuple[object, ...]] = [(), ()]
+        self._link()
+        left = box(*self.charts, css="sauron-stack")
+        self.children = (
+            box(*self.measure, self.form, self.scale, self.radius, self.picker, css="sauron-toolbar"),
+            box(left, self.changes.widget, css="sauron-maps"),
+        )
+
+    def _link(self) -> None:
+        guard, state = self.viewer.guard, self.viewer.state
+        self.radius.observe(guard(lambda _: self._count_again()), "value")
         self.picker.observe(guard(lambda _: self._draw()), "value")
+        self.form.observe(guard(lambda change: setattr(state, "form", change.new)), "value")
+        self.scale.observe(guard(lambda _: self._draw()), "value")
         for select in self.measure:
-            select.observe(guard(lambda _: self._draw()), "value")
+            select.observe(guard(lambda _: self._chosen()), "value")
         for chart in self.charts:
             chart.observe(guard(self._clicked), "clicked")
-        self.children = (
-            box(*self.measure, self.radius, self.picker, css="sauron-toolbar"),
-            *self.charts,
-        )
 
     def update(self) -> None:
         """Offer the measures that this run has, keep the choice where it still holds."""
-        view = self.viewer.view
-        names = [info.name for info in self.viewer.layers]
-        if names != self._layers:
-            self._layers = names
-            light, dark = layer_colours(names), layer_colours(names, dark=True)
-            self.picker.layers = [
-                {"name": i.name, "part": i.part, "kind": i.kind, "light": light[i.name], "dark": dark[i.name]}
-                for i in self.viewer.layers
-            ]
-            self.picker.value = names
-        if view and view.name != self._run:
-            self._run = view.name
-            self.radius.value = min(_RADII, key=lambda radius: abs(radius / 1000 - view.config.probe.radius))
-        found = measures(view.layers) if view else []
-        columns = [column for column, _ in found]
-        for select, first in zip(self.measure, ("delta_opt", "filters"), strict=True):
-            with select.hold_sync():
-                select.options = [list(pair) for pair in found]
-                if select.value not in columns:
-                    select.value = first if first in columns else (columns[0] if columns else "")
+        view, state = self.viewer.view, self.viewer.state
+        self._busy = True
+        try:
+            self._offer_layers()
+            if view and view.name != self._run:
+                self._run = view.name
+                self.radius.value = min(_RADII, key=lambda radius: abs(radius / 1000 - view.config.probe.radius))
+            self._offer_measures(view)
+            show(self.form, view is None or not view.derived)
+            self.form.value = state.form if state.form in dict(_FORMS) else "curves"
+        finally:
+            self._busy = False
         self._draw()
 
-    def _table(self, view: RunView, measure: str) -> pd.DataFrame:
+    def _offer_layers(self) -> None:
+        names = [info.name for info in self.viewer.layers]
+        if names == self._layers:
+            return
+        self._layers = names
+        light, dark = layer_colours(names), layer_colours(names, dark=True)
+        self.picker.layers = [
+            {"name": i.name, "part": i.part, "kind": i.kind, "light": light[i.name], "dark": dark[i.name]}
+            for i in self.viewer.layers
+        ]
+        self.picker.value = names
+
+    def _offer_measures(self, view: RunView | None) -> None:
+        found = measures(view.layers) if view else []
+        columns = [known.column for known in found]
+        asked = [column for column in self.viewer.state.measure.split(",") if column in columns]
+        usual = [column for column in _FIRST if column in columns] or columns[:1]
+        wanted = asked or usual
+        options = [[known.column, known.name] for known in found]
+        for select, place in zip(self.measure, (0, 1), strict=True):
+            with select.hold_sync():
+                select.options = options if place == 0 else [_NONE, *options]
+                select.value = wanted[place] if place < len(wanted) else ""
+
+    def _chosen(self) -> None:
+        if not self._busy:
+            self.viewer.state.measure = ",".join(dict.fromkeys(select.value for select in self.measure if select.value))
+
+    def _table(self, view: RunView, column: str) -> pd.DataFrame:
         """`layers.csv`, with the neighbours within the radius that is chosen."""
+        return self._counted(view) if column in _WITHIN else view.layers
+
+    def _counted(self, view: RunView) -> pd.DataFrame:
         radius = self.radius.value / 1000
-        if measure not in _WITHIN or not view.has_distances or abs(radius - view.config.probe.radius) < 1e-9:
+        if not view.has_distances or abs(radius - view.config.probe.radius) < 1e-9:
             return view.layers
         return view.layers_within(radius)
 
     def _count_again(self) -> None:
         """Put the neighbours within another radius into the charts that show them."""
         view = self.viewer.view
+        if view is None or self._busy:
+            return
         for select, chart in zip(self.measure, self.charts, strict=True):
-            if view is None or select.value not in _WITHIN or not chart.figure:
+            if select.value not in _WITHIN or not chart.figure:
                 continue
-            table = self._table(view, select.value)
-            known = table[table[select.value].notna()]
+            if view.derived or self.form.value != "curves":
+                self._draw()
+                return
+            table, wanted = self._table(view, select.value), measure(select.value)
+            known = table[table[wanted.column].notna()]
+            values = {
+                str(name): [rows["epoch"].tolist(), numbers(shown_values(rows, wanted))]
+                for name, rows in known.groupby("layer")
+            }
+            marks = third_marks(*values.get(self.viewer.state.layer, ([], [])))
             with chart.hold_sync():
-                chart.title = self._title(select, view)
-                chart.values = {
-                    str(name): [[name] if view.derived else rows["epoch"].tolist(), numbers(rows[select.value])]
-                    for name, rows in known.groupby("layer")
-                }
+                chart.title = self._title(wanted, view)
+                chart.values = values | {name: list(mark) for name, mark in marks.items()}
+        self.changes.update(view, self._counted(view), self.radius.value / 1000)
 
-    def _title(self, select: Select, view: RunView) -> str:
-        name = next((text for column, text in select.options if column == select.value), "")
-        if select.value in ("dip", "dip_p"):
-            return f"{name} of {_SAMPLES[view.config.probe.dip]}"
-        within = select.value in _WITHIN and view.has_distances
-        return f"{name} within {self.radius.value / 1000:g} of a map's range" if within else name
+    def _title(self, wanted: Measure, view: RunView) -> str:
+        if wanted.column in ("dip", "dip_p"):
+            return f"{wanted.name} of {_SAMPLES[view.config.probe.dip]}"
+        within = wanted.column in _WITHIN and view.has_distances
+        return f"{wanted.name} within {self.radius.value / 1000:g} of a map's range" if within else wanted.name
 
     def _draw(self) -> None:
+        if self._busy:
+            return
         view, state = self.viewer.view, self.viewer.state
         asked = any(select.value in _WITHIN for select in self.measure)
-        self.radius.layout.display = None if asked and view is not None and view.has_distances else "none"
-        for select, chart in zip(self.measure, self.charts, strict=True):
-            chart.title = next((text for column, text in select.options if column == select.value), "")
-            chart.hint = explain(chart.title)
-            if view is None or not select.value or view.layers.empty:
-                chart.empty = state.problem or "No epoch is complete yet; the first one appears here by itself."
-                chart.draw(None)
-            elif not self.picker.value:
-                chart.empty = "No layer is chosen."
-                chart.draw(None)
-            else:
-                seen = view.seen_epoch(state.epoch)
-                table, layers = self._table(view, select.value), self.viewer.layers
-                chart.title = self._title(select, view)
-                if view.derived:
-                    figure = measure_by_layer(table, layers, select.value, self.picker.value, state.layer)
-                    chart.draw(figure, _MEANS.get(select.value, ""))
-                    continue
-                figure = measure_lines(table, layers, select.value, self.picker.value, seen, state.layer)
-                thick = f"Thick: {state.layer}." if state.layer in self.picker.value else ""
-                parts = (_MEANS.get(select.value, ""), _NOTE, thick, self.named_line(seen))
-                chart.draw(figure, " ".join(filter(None, parts)))
+        show(self.radius, asked and view is not None and view.has_distances)
+        show(self.picker, self.form.value != "heat")
+        show(self.scale, self.form.value == "multiples")
+        for place, (select, chart) in enumerate(zip(self.measure, self.charts, strict=True)):
+            show(chart, place == 0 or bool(select.value))
+            chart.mark = 0 if view is None or view.derived else state.epoch
+            if place == 0 or select.value:
+                self._draw_one(place, chart, measure(select.value))
+        if view is not None:
+            self.changes.update(view, self._counted(view), self.radius.value / 1000)
+
+    def _draw_one(self, place: int, chart: PlotlyChart, wanted: Measure) -> None:
+        view, state = self.viewer.view, self.viewer.state
+        if view is None or not wanted.column or view.layers.empty:
+            self._drawn[place] = ()
+            chart.empty = state.problem or "No epoch is complete yet; the first one appears here by itself."
+            chart.draw(None)
+            return
+        if not self.picker.value:
+            self._drawn[place] = ()
+            chart.empty = "No layer is chosen."
+            chart.draw(None)
+            return
+        how = (self.form.value, self.scale.value, self.radius.value, tuple(self.picker.value))
+        drawn = (view.name, view.created, state.version, state.layer, wanted, *how)
+        if drawn == self._drawn[place]:
+            return
+        self._drawn[place] = drawn
+        chart.title, chart.source, chart.hint = self._title(wanted, view), view.title, explain(wanted.name)
+        thick = f"Thick: {state.layer}." if self.form.value == "curves" and state.layer in self.picker.value else ""
+        note = "" if view.derived else " ".join(filter(None, (_NOTES[self.form.value], thick)))
+        chart.draw(self._figure(view, wanted), f"{wanted.meaning} {note}".strip())
+
+    def _figure(self, view: RunView, wanted: Measure) -> go.Figure:
+        table, layers, chosen = self._table(view, wanted.column), self.viewer.layers, self.picker.value
+        highlight = self.viewer.state.layer
+        if view.derived:
+            return measure_by_layer(table, layers, wanted, chosen, highlight)
+        if self.form.value == "multiples":
+            return measure_multiples(table, layers, wanted, chosen, highlight, self.scale.value == "same")
+        if self.form.value == "heat":
+            removed = grid_of(table, layers, measure("removed")) if "removed" in table else None
+            return layer_heat(grid_of(table, layers, wanted), wanted, highlight, removed)
+        return measure_lines(table, layers, wanted, chosen, highlight)
 
     def _clicked(self, change: Any) -> None:
-        layer = change.new.get("name")
-        if layer in self._layers:
-            self.viewer.state.layer = layer
+        for key in ("name", "y"):
+            if change.new.get(key) in self._layers:
+                self.viewer.state.layer = change.new[key]
         self.viewer.choose_epoch(change.new.get("x"))

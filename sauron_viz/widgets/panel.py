@@ -40,12 +40,6 @@ class Panel(ipywidgets.Box):
             self._stale = False
             self.viewer.guard(self.update)()
 
-    def named_line(self, epoch: int | None) -> str:
-        """What the line at the chosen epoch is, for the note of a chart over epochs."""
-        if epoch is None:
-            return ""
-        return f"Orange dotted line: epoch {epoch}; click to choose another."
-
     def _changed(self, _change: Any) -> None:
         if self._seen:
             self.update()

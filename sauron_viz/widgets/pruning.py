@@ -2,90 +2,189 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from sauron_train.runlog import Pruning
-from sauron_viz.figures import cost_lines, dice_lines, filter_bars, loss_lines, share_map
-from sauron_viz.runs import RunView, share_left
-from sauron_viz.widgets.base import box, esc, show, text
+from sauron_train.analysis.cost import heads
+from sauron_train.runlog import LayerInfo
+from sauron_viz.figures import Measure, grid_of, layer_heat, measure, measures, progress_lines
+from sauron_viz.figures.base import numbers
+from sauron_viz.runs import RunView
+from sauron_viz.widgets.base import box, show, text
 from sauron_viz.widgets.chart import PlotlyChart
+from sauron_viz.widgets.controls import Select, Slider
+from sauron_viz.widgets.cuts import cut_rows, cuts_csv, cuts_table
+from sauron_viz.widgets.layer_card import LayerCard
+from sauron_viz.widgets.network import Network
 from sauron_viz.widgets.panel import Panel
-from sauron_viz.words import TAU
 
-_ROWS = 150
 _OFF = "Pruning is switched off in this run (prune.enabled is false), so every layer keeps all its filters."
-
-_LOSS = (
-    "Cross-entropy plus soft Dice, without the term for redundancy; "
-    "training: summed over all heads; validation: full resolution."
+_NETWORK = (
+    "Each bar is a layer, as long as it has filters; behind it what it began with. Dashed arrows: skip connections; "
+    "green: heads of deep supervision. Choose a layer to look into it."
 )
+_PROGRESS = (
+    "FLOPs of one patch and one forward pass. Circles: the score just before filters were cut. Training loss sums over "
+    "all heads, validation loss has the full resolution."
+)
+_MARKED = "Dotted: the epoch that is looked at; a click moves it."
+_SHARE = "Input at the top, output below. Dots: filters were removed."
+_NOT_YET = "No epoch is complete yet; the first one appears here by itself."
 
 
 class PruningPanel(Panel):
-    """Cost, quality, filters per layer and the list of all cuts."""
+    """The network as it shrinks, the chosen layer, what it costs and how good it is, and the list of all cuts."""
+
+    watches: ClassVar[tuple[str, ...]] = ("version", "epoch", "layer", "colour", "image")
 
     def build(self) -> None:
-        """Make the five charts and the table."""
-        guard, library = self.viewer.guard, self.viewer.plotly
-        self.cost = PlotlyChart(library=library, title="What is left of the network")
-        self.dice = PlotlyChart(library=library, title="Dice on the validation cases")
-        self.loss = PlotlyChart(library=library, title="Loss")
-        self.share = PlotlyChart(library=library, title="Filters left, layer by layer")
-        self.bars = PlotlyChart(library=library, title="Filters per layer")
-        self.cuts = text("", "sauron-card sauron-full")
+        """Make the network with its controls, the charts and the table."""
+        viewer, guard = self.viewer, self.viewer.guard
+        self.network = Network(note=_NETWORK)
+        self.colour = Select(label="Colour", hint="What the bars are coloured by")
+        self.epoch = Slider(label="Epoch", playable=True)
+        self.epoch.add_class("sauron-wide")
+        self.layer = LayerCard(viewer)
+        self.progress = PlotlyChart(library=viewer.plotly, title="Cost and quality, epoch by epoch")
+        self.share = PlotlyChart(library=viewer.plotly, title="Filters left, layer by layer", note=_SHARE)
+        self.cuts = cuts_table(on_open=guard(self._look_at_cut))
         self.off = text(f'<p class="sauron-empty">{_OFF}</p>', "sauron-card")
-        for chart in (self.share, self.bars):
-            chart.observe(guard(self._layer_clicked), "clicked")
-        for chart in (self.cost, self.dice, self.loss, self.share):
-            chart.observe(guard(self._epoch_clicked), "clicked")
-        self.filters = box(self.share, self.bars, css="sauron-columns", layout="grid")
-        self.children = (
-            self.off,
-            box(self.cost, self.dice, css="sauron-columns", layout="grid"),
-            self.filters,
-            box(self.loss, css="sauron-stack"),
-            self.cuts,
-        )
+        self._drawn: tuple[object, ...] = ()
+        self._coloured: tuple[object, ...] = ()
+        for chart in (self.progress, self.share, self.layer.decisions):
+            chart.observe(guard(self._clicked), "clicked")
+            viewer.follow_epoch(self.epoch, chart, "mark")
+        viewer.follow_epoch(self.epoch, self.network, "epoch")
+        self.epoch.observe(guard(lambda change: setattr(viewer.state, "epoch", change.new)), "value")
+        self.colour.observe(guard(lambda change: setattr(viewer.state, "colour", change.new)), "value")
+        self.network.observe(guard(lambda change: setattr(viewer.state, "layer", change.new)), "layer")
+        controls = box(self.colour, self.epoch, css="sauron-row")
+        self.network_card = box(controls, self.network, css="sauron-card sauron-stack")
+        for card in (self.layer.widget, self.layer.decisions):
+            card.add_class("sauron-beside")
+        side = box(self.layer.widget, self.layer.decisions, css="sauron-side")
+        figure = box(box(self.network_card, self.progress, css="sauron-stack"), side, css="sauron-maps")
+        self.children = (self.off, figure, self.share, self.cuts)
 
     def update(self) -> None:
-        """Draw what the tables say now."""
-        view, state = self.viewer.view, self.viewer.state
-        charts = (self.cost, self.dice, self.loss, self.share, self.bars)
+        """Follow the state; what has not changed is not drawn again."""
+        view = self.viewer.view
         pruned = view is not None and view.pruned
         show(self.off, view is not None and not pruned)
-        show(self.filters, pruned or view is None)
         show(self.cuts, pruned)
+        for widget in (self.layer.decisions, self.share):
+            show(widget, pruned or view is None)
         if view is None or view.epochs.empty:
-            for chart in charts:
-                chart.empty = state.problem or "No epoch is complete yet; the first one appears here by itself."
-                chart.draw(None)
-            self.cuts.value = ""
+            self._blank()
             return
-        epochs, layers = view.epochs, view.layers
-        seen = view.seen_epoch(state.epoch)
-        marked = None if view.derived else seen
-        line = self.named_line(marked)
-        self.cost.draw(cost_lines(epochs, view.info, marked), f"For one patch and one forward pass. {line}")
-        self.dice.draw(dice_lines(epochs, marked), f"Circles: the score just before filters were cut. {line}")
-        self.loss.draw(loss_lines(epochs, marked), f"{_LOSS} {line}")
-        if pruned:
-            share = share_map(share_left(layers, view.info.layers), marked)
-            self.share.draw(share, f"Input at the top, output below. {line}")
-            note = f"Coloured: after epoch {seen}. Grey: at the start."
-            self.bars.draw(filter_bars(layers, view.info.layers, seen, state.layer), note)
-            self.cuts.value = cuts_table(view.prunings, view.title, _why_no_cuts(view))
+        show(self.network_card, True)
+        show(self.layer.widget, True)
+        drawn = (view.name, view.created, self.viewer.state.version)
+        if drawn != self._drawn:
+            self._drawn, self._coloured = drawn, ()
+            self._draw(view)
+        self._turn(view)
+        self.layer.update(view)
 
-    def _epoch_clicked(self, change: Any) -> None:
-        self.viewer.choose_epoch(change.new.get("x"))
+    def _blank(self) -> None:
+        self._drawn = self._coloured = ()
+        for chart in (self.progress, self.share, self.layer.decisions):
+            chart.empty = self.viewer.state.problem or _NOT_YET
+            chart.draw(None)
+        show(self.network_card, False)
+        show(self.layer.widget, False)
+        self.cuts.fill([])
 
-    def _layer_clicked(self, change: Any) -> None:
+    def _draw(self, view: RunView) -> None:
+        infos = view.info.layers
+        self.progress.source = self.share.source = self.cuts.source = self.network.source = view.title
+        note = _PROGRESS if view.derived else f"{_PROGRESS} {_MARKED}"
+        self.progress.draw(progress_lines(view.epochs, view.info), note)
+        with self.network.hold_sync():
+            self.network.layers = [vars(info) for info in infos]
+            self.network.heads = [list(pair) for pair in heads([info.name for info in infos]).items()]
+            self.network.sizes = _sizes(view, infos)
+            self.network.epochs = view.all_epochs
+            self.network.filters = _by_layer(view, measure("filters"))
+        with self.epoch.hold_sync():
+            self.epoch.options = view.all_epochs
+        with self.colour.hold_sync():
+            found = measures(view.layers)
+            self.colour.options = [[known.column, known.name] for known in found if known.column != "filters"]
+        if view.pruned:
+            removed = grid_of(view.layers, infos, measure("removed"))
+            self.share.draw(
+                layer_heat(
+                    grid_of(view.layers, infos, measure("filters_share")), measure("filters_share"), removed=removed
+                )
+            )
+            self.cuts.empty = _why_no_cuts(view)
+            self.cuts.fill(cut_rows(view.prunings, view.epochs))
+            self.cuts.export = cuts_csv(view.prunings, view.epochs)
+            self.cuts.note = _told(view)
+
+    def _turn(self, view: RunView) -> None:
+        """To the chosen epoch, layer and colour."""
+        state = self.viewer.state
+        self.epoch.value = state.epoch
+        self.network.epoch, self.network.layer = state.epoch, state.layer
+        self.progress.mark = self.share.mark = 0 if view.derived else state.epoch
+        columns = [option[0] for option in self.colour.options]
+        usual = "filters_share" if view.pruned else "delta_opt"
+        chosen = state.colour if state.colour in columns else usual
+        if (chosen,) == self._coloured:
+            return
+        self._coloured = (chosen,)
+        self.colour.value = chosen
+        self._paint(view, measure(chosen))
+
+    def _paint(self, view: RunView, shown: Measure) -> None:
+        values = _by_layer(view, shown)
+        known = [value for column in values.values() for value in column if value is not None]
+        low, high = (0.0, 100.0) if shown.is_share else (min(known, default=0.0), max(known, default=1.0))
+        with self.network.hold_sync():
+            self.network.measure, self.network.percent = shown.name, shown.is_share
+            self.network.values, self.network.span = values, [low, high]
+
+    def _clicked(self, change: Any) -> None:
         point = change.new
+        self.viewer.choose_epoch(point.get("x"))
         if point.get("y") in {info.name for info in self.viewer.layers}:
             self.viewer.state.layer = point["y"]
+
+    def _look_at_cut(self, place: str) -> None:
+        view = self.viewer.view
+        if view is not None:
+            cut = view.prunings[int(place)]
+            self.viewer.state.layer = cut.layer
+            self.viewer.choose_epoch(cut.epoch)
+
+
+def _by_layer(view: RunView, wanted: Measure) -> dict[str, list[float | None]]:
+    """A measure by layer name, one value per epoch."""
+    grid = grid_of(view.layers, view.info.layers, wanted)
+    grid = grid.reindex(columns=view.all_epochs)
+    return {
+        str(name): [None if v is None else float(f"{v:.5g}") for v in numbers(row)] for name, row in grid.iterrows()
+    }
+
+
+def _sizes(view: RunView, infos: Sequence[LayerInfo]) -> list[str]:
+    """How large the maps of one patch are at each level."""
+    patch = view.config.data.patch
+    deepest = max((info.level for info in infos), default=0)
+    return [" × ".join(str(side // 2**level) for side in patch) for level in range(deepest)]
+
+
+def _told(view: RunView) -> str:
+    cuts = view.prunings
+    removed = sum(len(cut.removed) for cut in cuts)
+    counted = f"{_count(len(cuts), 'cut')} removed {_count(removed, 'filter')}. " if cuts else ""
+    return f"{counted}Click one to look at its layer and epoch. The CSV has a line for each filter."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _why_no_cuts(view: RunView) -> str:
@@ -94,52 +193,3 @@ def _why_no_cuts(view: RunView) -> str:
     if view.config.prune.converge_on == "always":
         return "No filter has been cut yet: thresholds rise every few epochs."
     return "No filter has been cut yet: the threshold of a layer rises once the losses have settled."
-
-
-def cuts_table(cuts: Sequence[Pruning], run: str, none: str = "No filter has been cut yet.") -> str:
-    """All cuts, the latest first, as HTML; long runs show the latest and offer the rest as CSV.
-
-    `none` is said where there are none.
-    """
-    if not cuts:
-        return f'<div class="sauron-top"><h2>Cuts</h2></div><p class="sauron-empty">{esc(none)}</p>'
-    rows = "".join(_row(cut) for cut in reversed(cuts[-_ROWS:]))
-    removed = sum(len(cut.removed) for cut in cuts)
-    some = f" The latest {_ROWS} are listed." if len(cuts) > _ROWS else ""
-    data = base64.b64encode(_csv(cuts).encode()).decode()
-    return f"""<div class="sauron-top sauron-row"><div><h2>Cuts</h2>
-<p class="sauron-note">{_count(len(cuts), "cut")} removed {_count(removed, "filter")}.{some}
-In brackets: δ_prune, which was below τ, and the survivor that says most nearly the same.</p></div>
-<a class="sauron-note" download="{esc(run)}-cuts.csv" href="data:text/csv;base64,{data}">All as CSV</a></div>
-<div class="sauron-scroll" tabindex="0" role="region" aria-label="List of cuts"><table class="sauron-table"><thead><tr>
-<th scope="col" class="num">Epoch</th><th scope="col">Layer</th><th scope="col" class="num">Filters</th>
-<th scope="col" class="num" title="{esc(TAU)}">τ</th><th scope="col" class="rest">Removed (δ_prune, nearest)</th></tr>
-</thead><tbody>{rows}</tbody></table></div>"""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _row(cut: Pruning) -> str:
-    shown = ", ".join(f"{esc(gone.filter)} ({gone.delta_prune:.3f}, {esc(gone.nearest)})" for gone in cut.removed[:12])
-    more = f" and {len(cut.removed) - 12} more" if len(cut.removed) > 12 else ""
-    # Filters that were named to be cut went at no threshold.
-    threshold = f"{cut.threshold:.3f}" if cut.threshold else "–"
-    return (
-        f'<tr><td class="num">{esc(cut.epoch)}</td><td>{esc(cut.layer)}</td>'
-        f'<td class="num">{esc(cut.filters_before)} → {esc(cut.filters_after)}</td>'
-        f'<td class="num">{threshold}</td><td class="rest">{shown}{more}</td></tr>'
-    )
-
-
-def _csv(cuts: Sequence[Pruning]) -> str:
-    file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(["epoch", "layer", "threshold", "filter", "delta_prune", "reference", "nearest", "distance"])
-    for cut in cuts:
-        for gone in cut.removed:
-            pi = "" if gone.reference is None else gone.reference
-            values = [gone.filter, gone.delta_prune, pi, gone.nearest, gone.distance]
-            table.writerow([cut.epoch, cut.layer, cut.threshold, *values])
-    return file.getvalue()

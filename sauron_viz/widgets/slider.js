@@ -1,6 +1,9 @@
 // A native range input that steps through a list of numbers, such as the epochs whose maps are stored.
 
-const STEP_EVERY = 700;
+// Slow enough to see each step where they are few, and over in half a minute where they are many.
+const SLOWEST = 700;
+const FASTEST = 80;
+const WHOLE = 24000;
 
 export default {
   render({ model, el: root }) {
@@ -13,12 +16,15 @@ export default {
     const play = el("button", { type: "button", class: "sauron-play", hidden: true, onclick: () => (timer ? pause() : start()) });
     const box = el("div", { class: "sauron-field sauron-slider" }, label, play, track, output);
     let timer = 0;
+    let stride = 1;
     root.append(box);
 
     function start() {
       const options = model.get("options");
       if (model.get("value") === options[options.length - 1]) choose(options[0]);
-      timer = setInterval(step, STEP_EVERY);
+      const every = Math.max(FASTEST, Math.min(SLOWEST, WHOLE / options.length));
+      stride = Math.max(1, Math.ceil((options.length * every) / WHOLE - 0.01));
+      timer = setInterval(step, every);
       face();
     }
 
@@ -30,9 +36,9 @@ export default {
 
     function step() {
       const options = model.get("options");
-      const next = options.indexOf(model.get("value")) + 1;
-      if (next < options.length) choose(options[next]);
-      if (next >= options.length - 1) pause();
+      const next = Math.min(options.length - 1, options.indexOf(model.get("value")) + stride);
+      choose(options[next]);
+      if (next === options.length - 1) pause();
     }
 
     function choose(value) {

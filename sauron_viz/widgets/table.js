@@ -23,6 +23,8 @@ function words(column, row) {
   switch (column.kind) {
     case "number":
       return Number(value).toFixed(column.digits).replace("-", "−");
+    case "signed":
+      return Math.abs(value) < 0.5 * 10 ** -column.digits ? (0).toFixed(column.digits) : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(column.digits)}`;
     case "percent":
       return `${(100 * value).toFixed(1)} %`;
     case "change":
@@ -36,7 +38,7 @@ function words(column, row) {
   }
 }
 
-const NUMERIC = new Set(["number", "percent", "change", "duration", "count"]);
+const NUMERIC = new Set(["number", "signed", "percent", "change", "duration", "count"]);
 
 function rank(column, row) {
   const value = row[column.key];
@@ -77,7 +79,8 @@ export default {
     const search = el("input", { type: "search", autocomplete: "off", spellcheck: "false" });
     const field = el("label", { class: "sauron-search" }, search);
     const save = el("button", { type: "button", text: "CSV", onclick: () => takeAway() });
-    const actions = el("div", { class: "sauron-actions" }, save);
+    const article = el("button", { type: "button", text: "LaTeX", onclick: () => download(`${name()}.tex`, new Blob([model.get("latex")], { type: "text/x-tex" })) });
+    const actions = el("div", { class: "sauron-actions" }, save, article);
     const head = el("thead");
     const body = el("tbody");
     const table = el("table", { class: "sauron-table sauron-data", "aria-labelledby": id }, head, body);
@@ -101,9 +104,10 @@ export default {
       });
     }
 
+    const name = () => `${model.get("source")} ${model.get("title")}`.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-");
+
     function takeAway() {
-      const name = `${model.get("source")} ${model.get("title")}`.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-");
-      download(`${name}.csv`, new Blob([csvOf(columns(), sorted())], { type: "text/csv" }));
+      download(`${name()}.csv`, new Blob([model.get("export") || csvOf(columns(), sorted())], { type: "text/csv" }));
     }
 
     function turn(key) {
@@ -201,6 +205,8 @@ export default {
       search.placeholder = `Find ${model.get("unit")}`;
       search.setAttribute("aria-label", `Find ${model.get("unit")}`);
       save.setAttribute("aria-label", `Save ${model.get("title")} as CSV`);
+      article.setAttribute("aria-label", `Save ${model.get("title")} as LaTeX`);
+      article.hidden = !model.get("latex");
     }
 
     body.addEventListener("click", (event) => {
@@ -211,7 +217,7 @@ export default {
     search.addEventListener("input", draw);
     const stops = [
       listen(model, ["columns", "rows", "sort", "ticked", "current", "tickable", "opens", "empty"], draw),
-      listen(model, ["title", "note", "unit"], say),
+      listen(model, ["title", "note", "unit", "latex"], say),
     ];
     say();
     draw();

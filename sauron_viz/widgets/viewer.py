@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from ipywidgets import Widget, jsdlink
 from traitlets import HasTraits, Int, List, Unicode
 
 from sauron_train.errors import RunError, SauronError
@@ -17,9 +18,12 @@ from sauron_viz.summaries import Summary
 from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import Notice
 from sauron_viz.widgets.chart import PlotlyLib
-from sauron_viz.widgets.controls import Session
+from sauron_viz.widgets.controls import Session, Slider
 
 LOOK_FOR_RUNS_EVERY = 5
+# Panels look whether they know them.
+_TAKEN_AS_THEY_ARE = ("tab", "measure", "form", "colour")
+_SHARED = ("run", "epoch", "layer", "filter", "image", "picked", *_TAKEN_AS_THEY_ARE)
 # What is not saved lies in the temporary folder, which may be memory.
 MOST_GUESTS = 8
 
@@ -27,9 +31,10 @@ MOST_GUESTS = 8
 class State(HasTraits):
     """What is looked at. Panels watch it and write to it; nothing else links them.
 
-    `epoch` is one whose maps are stored, or any of a run without maps. `filter` is an original number, -1 for
-    none. `version` grows when the run's files do, `listed` when what the list of runs says does. `picked` are the runs
-    that are ticked. `problem` is why there is nothing to look at.
+    `epoch` is any that is complete; who shows maps takes the nearest at which there are some. `filter` is an original
+    number, -1 for none. `version` grows when the run's files do, `listed` when what the list of runs says does.
+    `picked` are the runs that are ticked. `measure` is the column of layers.csv that trends are drawn of, `form` how,
+    `colour` the one that the network is coloured by. `problem` is why there is nothing to look at.
     """
 
     runs = List(Unicode())
@@ -42,6 +47,9 @@ class State(HasTraits):
     listed = Int(0)
     picked = List(Unicode())
     tab = Unicode()
+    measure = Unicode()
+    form = Unicode()
+    colour = Unicode()
     problem = Unicode()
 
 
@@ -59,15 +67,17 @@ class Viewer:
         self.view: RunView | None = None
         self.asked_for_run = "run" in asked
         self.follows_all = False
+        self.tabs: tuple[str, ...] = ()
         self._lines: list[Summary] = []
         self._beats = 0
         self._no_root = False
         self._library: PlotlyLib | None = None
-        self.state.tab = wanted.get("tab", "")
+        for trait in _TAKEN_AS_THEY_ARE:
+            setattr(self.state, trait, wanted.get(trait, ""))
         self.guard(self._find_runs)()
         self.state.picked = [name for name in dict.fromkeys(asked.get("with", [])) if name in self.state.runs]
         self.state.observe(self.guard(lambda change: self.open(change.new)), "run")
-        self.state.observe(lambda _: self._share(), ["run", "epoch", "layer", "filter", "tab", "picked"])
+        self.state.observe(lambda _: self._share(), list(_SHARED))
         self.guard(self._start)(wanted)
 
     @property
@@ -174,6 +184,20 @@ class Viewer:
         self._find_runs()
         return target
 
+    @property
+    def newest(self) -> int:
+        """The last epoch that is complete; 0 before the first."""
+        return _epochs(self.view)[-1]
+
+    def follow_epoch(self, slider: Slider, widget: Widget, trait: str) -> None:
+        """Let a slider move a widget in the browser: what comes late from the kernel would pull a dragged one back."""
+        jsdlink((slider, "value"), (widget, trait))
+
+    def turn_to(self, tab: str) -> None:
+        """Go to a tab, where there are tabs."""
+        if tab in self.tabs:
+            self.state.tab = tab
+
     def choose_filter(self, number: int) -> None:
         """Look at a filter of the chosen layer."""
         self.state.filter = number
@@ -203,6 +227,8 @@ class Viewer:
             self.state.layer = wanted["layer"]
         if wanted.get("epoch", "").isdecimal() and int(wanted["epoch"]) in _epochs(self.view):
             self.state.epoch = int(wanted["epoch"])
+        if wanted.get("image", "").isdecimal() and int(wanted["image"]) < len(self.view.info.probe_images):
+            self.state.image = int(wanted["image"])
         if wanted.get("filter", "").isdecimal():
             self.state.filter = int(wanted["filter"])
 
@@ -211,6 +237,7 @@ class Viewer:
         # What was made here is not there for who opens the link.
         run = self.folder.trained(state.run)
         pairs = {"run": run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
+        pairs |= {"image": state.image or "", "measure": state.measure, "form": state.form, "colour": state.colour}
         named = [(key, value) for key, value in pairs.items() if value not in ("", -1)]
         others = [("with", name) for name in state.picked if name not in self.folder.guests]
         self.session.query = urlencode([*named, *others])
@@ -218,6 +245,4 @@ class Viewer:
 
 def _epochs(view: RunView | None) -> list[int]:
     """The epochs that can be looked at, never none."""
-    if view is None:
-        return [0]
-    return view.map_epochs or [int(epoch) for epoch in view.epochs["epoch"]] or [0]
+    return (view.all_epochs if view else []) or [0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,7 @@ from sample import SampleRun, Spec, write_run
 
 from sauron_train.errors import RunError
 from sauron_viz.apps import Costs, Dashboard, FeatureMapExplorer, PruningProgress, RunsTable
-from sauron_viz.runs import Library
 from sauron_viz.widgets.base import Notice
-from sauron_viz.widgets.pruning import cuts_table
 
 
 def test_a_growing_run_is_followed_unless_the_reader_went_back(tmp_path: Path) -> None:
@@ -114,7 +111,8 @@ def test_damage_is_said_and_another_run_still_opens(runs: Path) -> None:
     app.state.run = "off"
     assert app.state.problem == ""
     assert app.panel.off.layout.display is None
-    assert app.panel.bars.figure == ""
+    assert app.panel.share.layout.display == "none"
+    assert app.panel.network.epochs == [1, 2, 3, 4]
 
 
 def test_damaged_tables_become_words_not_blanks(tmp_path: Path) -> None:
@@ -169,18 +167,6 @@ def test_no_field_of_a_run_reaches_the_page_as_markup(tmp_path: Path, field: str
         assert not [text for text in markup(shown) if "<img" in text]
 
 
-@pytest.mark.parametrize("field", ["epoch", "layer", "filters_before", "filters_after", "filter", "nearest"])
-def test_no_field_of_a_cut_reaches_the_page_as_markup(runs: Path, field: str) -> None:
-    cut = Library(runs).open("rats").prunings[0]
-    evil: Any = EVIL
-    if field in ("filter", "nearest"):
-        cut = replace(cut, removed=(replace(cut.removed[0], **{field: evil}),))
-    else:
-        cut = replace(cut, **{field: evil})
-    assert "<img" not in cuts_table([cut], EVIL)
-    assert "&lt;img" in cuts_table([cut], "rats")
-
-
 def test_costs_of_the_newest_run(runs: Path, tmp_path: Path) -> None:
     assert "FLOPs" in Costs(runs, "rats").children[1].figure
     assert Costs(tmp_path).children[1].figure == ""
@@ -195,9 +181,23 @@ def test_the_quickstart_says_what_is_missing_or_damaged(runs: Path, tmp_path: Pa
 
 
 def test_tables_are_read_at_the_newest_epoch_while_the_newest_maps_are_shown(tmp_path: Path) -> None:
-    SampleRun(tmp_path / "live", Spec(every=4)).run(until=6)
-    app = PruningProgress(tmp_path)
-    assert app.state.epoch == 4
-    assert "after epoch 6" in app.panel.bars.note
-    app.state.epoch = 1
-    assert "after epoch 1" in app.panel.bars.note
+    run = SampleRun(tmp_path / "live", Spec(every=4)).run(until=6)
+    app = Dashboard(tmp_path)
+    app.state.tab = "pruning"
+    pruning, maps = app.panels["pruning"], app.panels["maps"]
+    assert (app.state.epoch, pruning.epoch.value) == (6, 6)
+    assert "epoch 6" in pruning.layer.words.value
+    assert pruning.layer.strip.label.startswith("Maps at epoch 4")
+    app.state.tab = "maps"
+    assert maps.epoch.value == 4
+    maps.epoch.value = 1
+    assert app.state.epoch == 1
+    maps.epoch.value = 4
+    assert app.state.epoch == 6, "the newest maps stand for now"
+    run.run(until=8)
+    app.viewer.beat()
+    assert (app.state.epoch, maps.epoch.value) == (8, 8)
+    maps.epoch.value = 1
+    run.run(until=9)
+    app.viewer.beat()
+    assert app.state.epoch == 1

@@ -82,9 +82,10 @@ def test_all_panels_of_a_dashboard_show_it(root: Path, image: Path) -> None:
     assert app.viewer.notice.value == ""
     points = app.panels["trends"].charts[0].figure
     assert '"mode":"markers"' in points
-    cost = app.panels["pruning"].cost
-    assert '"mode":"markers"' in cost.figure
-    assert "dotted line" not in cost.note
+    progress = app.panels["pruning"].progress
+    assert '"mode":"markers"' in progress.figure
+    assert "Dotted" not in progress.note
+    assert progress.mark == 0
 
 
 def test_an_upload_goes_the_same_way_and_leaves_nothing(root: Path, image: Path) -> None:

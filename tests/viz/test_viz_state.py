@@ -48,8 +48,7 @@ def test_a_choice_in_one_panel_is_the_choice_in_all(app: Dashboard) -> None:
         app.tabs.value = tab
     assert list(app.panels) == ["runs", "maps", "trends", "pruning"]
     assert [panel.layout.display for panel in app.panels.values()] == ["none", "none", "none", None]
-    bars = app.panels["pruning"].bars
-    bars.clicked = {"x": 3, "y": "enc_conv_1"}
+    app.panels["pruning"].network.layer = "enc_conv_1"
     assert app.state.layer == "enc_conv_1"
     assert "|dec_conv_3|" in app.panels["maps"].grid.base
     app.tabs.value = "maps"
@@ -70,22 +69,24 @@ def test_controls_write_to_the_state(app: Dashboard) -> None:
     assert "δ to the nearest" in panel.selected.numbers.value
 
 
-def test_a_click_in_a_chart_chooses_the_nearest_stored_epoch(app: Dashboard) -> None:
+def test_a_click_in_a_chart_chooses_the_epoch(app: Dashboard) -> None:
     for tab in ("trends", "pruning"):
         app.tabs.value = tab
     trends, pruning = app.panels["trends"], app.panels["pruning"]
-    pruning.cost.clicked = {"x": 5.2}
-    assert app.state.epoch == 4
-    for chart in (pruning.cost, pruning.dice, pruning.loss, pruning.share):
-        assert "Orange dotted line: epoch 4;" in chart.note
+    pruning.progress.clicked = {"x": 5.2}
+    assert app.state.epoch == 5
+    assert (pruning.epoch.value, pruning.network.epoch) == (5, 5)
+    for chart in (pruning.progress, pruning.share, pruning.layer.decisions):
+        assert chart.mark == 5
     pruning.share.clicked = {"x": 7, "y": "enc_conv_1"}
-    assert (app.state.epoch, app.state.layer) == (8, "enc_conv_1")
-    pruning.bars.clicked = {"x": 1, "y": "enc_conv_2"}
-    assert (app.state.epoch, app.state.layer) == (8, "enc_conv_2")
+    assert (app.state.epoch, app.state.layer) == (7, "enc_conv_1")
+    app.tabs.value = "maps"
+    assert app.panels["maps"].epoch.value == 8, "the nearest epoch with maps"
+    assert app.state.epoch == 7
     app.tabs.value = "trends"
     trends.charts[0].clicked = {"x": 1, "name": "enc_conv_1"}
     assert (app.state.epoch, app.state.layer) == (1, "enc_conv_1")
-    assert all("Orange dotted line: epoch 1;" in chart.note for chart in trends.charts)
+    assert all(chart.mark == 1 for chart in trends.charts)
     trends.charts[0].clicked = {"x": "nowhere"}
     assert app.state.epoch == 1
 
@@ -94,11 +95,11 @@ def test_any_epoch_can_be_chosen_in_a_run_without_maps(tmp_path: Path) -> None:
     run = SampleRun(tmp_path / "bare", Spec(maps=False)).run(until=3)
     app = PruningProgress(tmp_path)
     assert app.state.epoch == 3
-    app.panel.cost.clicked = {"x": 2.2}
+    app.panel.progress.clicked = {"x": 2.2}
     run.step()
     app.viewer.beat()
     assert app.state.epoch == 2
-    app.panel.cost.clicked = {"x": 99}
+    app.panel.progress.clicked = {"x": 99}
     run.step()
     app.viewer.beat()
     assert app.state.epoch == 5
@@ -150,6 +151,7 @@ def test_a_radius_asks_for_the_neighbours_of_all_epochs_at_once(app: Dashboard) 
     app.state.tab = "trends"
     panel = app.panels["trends"]
     assert {"dip", "dip_p", "neighbours"} <= {value for value, _ in panel.measure[0].options}
+    panel.measure[1].value = "dip"
     assert panel.radius.layout.display == "none", "no radius where no neighbours are shown"
     panel.measure[0].value = "neighbours"
     assert panel.radius.layout.display is None
@@ -161,6 +163,10 @@ def test_a_radius_asks_for_the_neighbours_of_all_epochs_at_once(app: Dashboard) 
         epochs, values = panel.charts[0].values["dec_conv_1"]
         assert epochs == expected["epoch"].tolist()
         assert values == pytest.approx(expected["neighbours"].tolist())
+        marks = panel.charts[0].values["p1"]
+        thick = neighbours(run, radius).query("layer == 'dec_conv_3'")["neighbours"]
+        assert marks[1][0] == pytest.approx(thick.iloc[:4].mean())
+        assert marks[2][0].startswith(f"p1 = {thick.iloc[:4].mean():.3g}")
         assert panel.charts[0].title == f"Average neighbours within {radius:g} of a map's range"
     panel.radius.value = 300
     app.state.epoch = 4
@@ -192,10 +198,11 @@ def test_terms_are_explained_where_they_stand(app: Dashboard) -> None:
         app.tabs.value = tab
     assert 'title="δ_opt: mean distance' in app.header.numbers.value
     assert "λ: weight of δ_opt" in app.header.numbers.value
-    assert 'title="τ: threshold' in app.panels["pruning"].cuts.value
+    assert next(c for c in app.panels["pruning"].cuts.columns if c["key"] == "threshold")["hint"].startswith("τ: thr")
     first, second = app.panels["trends"].charts
     assert first.hint.startswith("δ_opt: mean distance")
-    assert second.hint == ""
+    assert second.hint.startswith("Neighbours: other maps")
+    assert 'title="τ: threshold' in app.panels["pruning"].layer.words.value
     app.tabs.value = "maps"
     app.state.epoch, app.state.filter = 1, 1
     assert 'title="δ_prune: distance' in app.panels["maps"].selected.numbers.value

@@ -141,7 +141,7 @@ class ExplorerPanel(Panel):
             (self.removed, "removed"),
         ):
             ipywidgets.jsdlink((control, "value"), (self.grid, trait))
-        self.epoch.observe(guard(lambda change: self._set("epoch", change.new)), "value")
+        self.epoch.observe(guard(lambda change: self._set("epoch", self._seen_at(change.new))), "value")
         self.layer.observe(guard(lambda change: self._set("layer", change.new)), "value")
         self.image.observe(guard(lambda change: self._set("image", int(change.new or 0))), "value")
         self.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
@@ -156,6 +156,10 @@ class ExplorerPanel(Panel):
     def _set(self, trait: str, value: Any) -> None:
         if not self._busy:
             setattr(self.viewer.state, trait, value)
+
+    def _seen_at(self, epoch: int) -> int:
+        """Maps are stored every few epochs only: the newest stand for now, as long as there are no newer ones."""
+        return self.viewer.newest if epoch == self.epoch.options[-1] else epoch
 
     def _why_empty(self) -> str:
         view = self.viewer.view
@@ -172,7 +176,7 @@ class ExplorerPanel(Panel):
         state = self.viewer.state
         with self.epoch.hold_sync():
             self.epoch.options = epochs
-            wanted = state.epoch if state.epoch in epochs else epochs[-1]
+            wanted = view.stored_epoch(state.epoch)
             moved = wanted != self.epoch.value
             self.epoch.value = self.scene.epoch = wanted
         if moved:

@@ -198,7 +198,8 @@ class SelectedCard:
         threshold = log["threshold"] if view.pruned and "threshold" in log else None
         record = view.shelf.removal(layer, number)
         when = record.epoch if record else gone or None
-        shown = None if lies.empty else filter_history(lies, view.epochs["epoch"], threshold, when, self.scene.epoch)
+        shown = None if lies.empty else filter_history(lies, view.epochs["epoch"], threshold, when)
+        chart.mark = self.scene.epoch
         chart.draw(shown, "Mean over the probe images, in units of a map's range.")
 
 
