@@ -18,6 +18,7 @@ from sauron_viz.runs import Library
 from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import box, style_widget
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
+from sauron_viz.widgets.compare import ComparePanel
 from sauron_viz.widgets.controls import Tabs
 from sauron_viz.widgets.explorer import ExplorerPanel
 from sauron_viz.widgets.header import Header
@@ -27,7 +28,7 @@ from sauron_viz.widgets.panel import Panel
 from sauron_viz.widgets.pruning import PruningPanel
 from sauron_viz.widgets.viewer import Viewer
 
-__all__ = ["Costs", "Dashboard", "FeatureMapExplorer", "LayerTrends", "PruningProgress", "RunsTable"]
+__all__ = ["Compare", "Costs", "Dashboard", "FeatureMapExplorer", "LayerTrends", "PruningProgress", "RunsTable"]
 
 
 class App(ipywidgets.Box):
@@ -109,6 +110,17 @@ class PruningProgress(App):
         self.body.children = (self.panel,)
 
 
+class Compare(App):
+    """Curves of any set of runs in one plot, and how they ended, against the baseline."""
+
+    title = "Comparison"
+
+    def fill(self) -> None:
+        """One panel."""
+        self.panel = ComparePanel(self.viewer)
+        self.body.children = (self.panel,)
+
+
 class Dashboard(App):
     """All panels in tabs. What is chosen in one is chosen in all; a tab is built when it is first opened."""
 
@@ -119,6 +131,7 @@ class Dashboard(App):
             "maps": ("Feature maps", ExplorerPanel),
             "trends": ("Layer trends", LayerTrendsPanel),
             "pruning": ("Pruning", PruningPanel),
+            "compare": ("Compare", ComparePanel),
         }
         self.viewer.tabs = tuple(self.kinds)
         self.panels: dict[str, Panel] = {}

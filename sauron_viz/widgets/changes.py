@@ -59,15 +59,7 @@ class ChangesCard:
         found = _changes(view, table, cut)
         self.table.source = view.title
         self.table.fill([_row(values) for values in found.to_dict("records")])
-        self._tell(view, found, cut)
-
-    def _tell(self, view: RunView, found: pd.DataFrame, cut: bool) -> None:
-        # Tables for articles and terminals bring a library along that no other view needs.
-        from sauron_viz.tables import ChangesTable, as_latex  # noqa: PLC0415
-
-        share = [_SHARE] if cut else []
-        self.words.value = _reading(found, share)
-        self.table.latex = as_latex(ChangesTable.of(found, f"{view.title}: change of clusterability", notes=share))
+        self.words.value = _reading(found, [_SHARE] if cut else [])
 
 
 def _reading(found: pd.DataFrame, notes: list[str]) -> str:

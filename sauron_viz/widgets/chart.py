@@ -36,8 +36,8 @@ class PlotlyChart(anywidget.AnyWidget):
     `figure` is `plotly.graph_objects.Figure.to_json()`; "" shows the words of `empty` instead. `clicked` is the last
     point that was clicked: x, y, customdata and name of its trace; only x where the click met no point.
     `hint` is what the pointer reads on the title, `source` the run, after which files are named. `values` are x, y
-    and text in the place of those of a line, by its name: a slider may change them many times a second, which takes too long for
-    whole figures. `mark` is the place of a line across a figure that is `markable`, 0 for none.
+    and text in the place of those of a line, by its name: a slider may change them many times a second, which takes too
+    long for whole figures. `mark` is the place of a line across a figure that is `markable`, 0 for none.
     """
 
     _esm = script("chart.js")

@@ -30,7 +30,7 @@ COLUMNS = (
     Column("seconds", "Time", "duration", hint="Sum over the epochs, measuring and validation included"),
     Column("created", "Begun", "time", hint="UTC"),
 )
-_NOTE = "Click a run to look at it in all tabs; tick some to ring them in the chart below: a copied link keeps them."
+_NOTE = "Click a run to look at it in all tabs; tick some to compare them: a copied link keeps them."
 _SCATTER = (
     "Left is cheaper, higher is better. Square: baseline; dotted line: no other run is better for its cost. Click a "
     "point to look at its run. Scores on different data sets are not to be compared."
@@ -63,9 +63,9 @@ class OverviewPanel(Panel):
     def build(self) -> None:
         """Make the table and the chart."""
         viewer = self.viewer
-        viewer.follows_all = True
+        viewer.follow_all(self, True)
         self.table = overview_table(
-            on_open=viewer.guard(self._open), note=_NOTE, tickable="Mark", opens="Look at this run"
+            on_open=viewer.guard(self._open), note=_NOTE, tickable="Compare", opens="Look at this run"
         )
         self.chart = PlotlyChart(library=viewer.plotly, title="Dice against cost", note=_SCATTER)
         self.chart.empty = "No run has been scored yet."
@@ -85,7 +85,7 @@ class OverviewPanel(Panel):
 
     def seen(self, yes: bool) -> None:
         """Follow the runs only while somebody looks."""
-        self.viewer.follows_all = yes
+        self.viewer.follow_all(self, yes)
         super().seen(yes)
 
     def _open(self, name: object) -> None:

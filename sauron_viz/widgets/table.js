@@ -21,10 +21,13 @@ function words(column, row) {
   const value = row[column.key];
   if (value === null || value === undefined || value === "") return "–";
   switch (column.kind) {
+    case "spread":
     case "number":
       return Number(value).toFixed(column.digits).replace("-", "−");
     case "signed":
       return Math.abs(value) < 0.5 * 10 ** -column.digits ? (0).toFixed(column.digits) : `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(column.digits)}`;
+    case "times":
+      return `${Number(value).toFixed(1)}×`;
     case "percent":
       return `${(100 * value).toFixed(1)} %`;
     case "change":
@@ -38,7 +41,16 @@ function words(column, row) {
   }
 }
 
-const NUMERIC = new Set(["number", "signed", "percent", "change", "duration", "count"]);
+// What stands small behind a value.
+function beside(column, row) {
+  const with_ = (end) => row[`${column.key}_${end}`];
+  if (column.kind === "spread" && with_("low") != null) {
+    return ` (${["low", "high"].map((end) => Number(with_(end)).toFixed(column.digits)).join("–")})`;
+  }
+  return column.kind === "count" && with_("of") != null ? ` of ${with_("of")}` : "";
+}
+
+const NUMERIC = new Set(["number", "signed", "spread", "times", "percent", "change", "duration", "count"]);
 
 function rank(column, row) {
   const value = row[column.key];
@@ -71,6 +83,29 @@ function csvOf(columns, rows) {
   return lines.map((line) => line.map(quoted).join(",")).join("\n") + "\n";
 }
 
+const IN_LATEX = {
+  "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", $: "\\$", "#": "\\#", _: "\\_", "{": "\\{", "}": "\\}", "~": "\\textasciitilde{}",
+  "^": "\\textasciicircum{}", "−": "$-$", "–": "--", "∞": "$\\infty$", "δ": "$\\delta$", "τ": "$\\tau$", "λ": "$\\lambda$", "→": "$\\to$", "×": "$\\times$",
+};
+
+// A tabular for booktabs and xcolor (option table); shaded rows in grey.
+function latexOf(columns, rows) {
+  const plain = (text) => text.replace(/[\\&%$#_{}~^−–∞δτλ→×]/g, (sign) => IN_LATEX[sign]);
+  const line = (cells) => `${cells.map(plain).join(" & ")} \\\\`;
+  const shown = (column, row) => words(column, row) + beside(column, row);
+  return [
+    "% needs \\usepackage{booktabs} and \\usepackage[table]{xcolor}",
+    `\\begin{tabular}{${columns.map((column) => (NUMERIC.has(column.kind) ? "r" : "l")).join("")}}`,
+    "\\toprule",
+    line(columns.map((column) => column.label)),
+    "\\midrule",
+    ...rows.map((row) => (row.shade ? "\\rowcolor[gray]{0.85} " : "") + line(columns.map((column) => shown(column, row)))),
+    "\\bottomrule",
+    "\\end{tabular}",
+    "",
+  ].join("\n");
+}
+
 export default {
   render({ model, el: root }) {
     const id = uniqueId("table");
@@ -79,7 +114,7 @@ export default {
     const search = el("input", { type: "search", autocomplete: "off", spellcheck: "false" });
     const field = el("label", { class: "sauron-search" }, search);
     const save = el("button", { type: "button", text: "CSV", onclick: () => takeAway() });
-    const article = el("button", { type: "button", text: "LaTeX", onclick: () => download(`${name()}.tex`, new Blob([model.get("latex")], { type: "text/x-tex" })) });
+    const article = el("button", { type: "button", text: "LaTeX", onclick: () => download(`${name()}.tex`, new Blob([latexOf(columns(), sorted())], { type: "text/x-tex" })) });
     const actions = el("div", { class: "sauron-actions" }, save, article);
     const head = el("thead");
     const body = el("tbody");
@@ -148,8 +183,8 @@ export default {
         bar.style.setProperty("--share", `${Math.min(100, 100 * row[column.key])}%`);
         return [text, bar];
       }
-      if (column.kind === "count" && row[`${column.key}_of`] != null) return [text, el("small", { text: ` of ${row[`${column.key}_of`]}` })];
-      return [text];
+      const more = beside(column, row);
+      return more ? [text, el("small", { text: more })] : [text];
     }
 
     function line(row) {
@@ -206,7 +241,6 @@ export default {
       search.setAttribute("aria-label", `Find ${model.get("unit")}`);
       save.setAttribute("aria-label", `Save ${model.get("title")} as CSV`);
       article.setAttribute("aria-label", `Save ${model.get("title")} as LaTeX`);
-      article.hidden = !model.get("latex");
     }
 
     body.addEventListener("click", (event) => {
@@ -217,7 +251,7 @@ export default {
     search.addEventListener("input", draw);
     const stops = [
       listen(model, ["columns", "rows", "sort", "ticked", "current", "tickable", "opens", "empty"], draw),
-      listen(model, ["title", "note", "unit", "latex"], say),
+      listen(model, ["title", "note", "unit"], say),
     ];
     say();
     draw();

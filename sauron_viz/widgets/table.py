@@ -11,14 +11,17 @@ from traitlets import Bool, List, Unicode
 
 from sauron_viz.widgets.base import script
 
-Kind = Literal["text", "number", "signed", "percent", "change", "duration", "time", "status", "count", "long"]
+Kind = Literal[
+    "text", "number", "signed", "spread", "times", "percent", "change", "duration", "time", "status", "count", "long"
+]
 
 
 @dataclass(frozen=True)
 class Column:
     """How the values under `key` are shown.
 
-    Kinds: "number" with `digits`; "signed", the same with its sign; "percent" of a share in [0, 1], with a bar;
+    Kinds: "number" with `digits`; "signed", the same with its sign; "spread", the same with what
+    the row has under `key` + "_low" and "_high"; "times" as often; "percent" of a share in [0, 1], with a bar;
     "change" in percent with its sign; "duration" of seconds; "time" of ISO 8601 text; "status"; "count", which is
     shown with what the row has under `key` + "_of" behind it; "long" for text of several lines.
     """
@@ -36,7 +39,7 @@ class DataTable(anywidget.AnyWidget):
     `sort` is [column, "up" | "down"], rows without a value come last either way; `ticked` are ids, `current` the one
     that is looked at. `unit` is what rows are called, `tickable` what ticking one does; where `opens` says what a click
     does, the first column is a button that calls `on_open` with the id. `export` is what is saved as CSV, if not what
-    is seen; `latex` is the same table for an article, where there is one.
+    is seen.
     """
 
     _esm = script("table.js")
@@ -54,7 +57,6 @@ class DataTable(anywidget.AnyWidget):
     searchable = Bool(False).tag(sync=True)
     opens = Unicode().tag(sync=True)
     export = Unicode().tag(sync=True)
-    latex = Unicode().tag(sync=True)
 
     def __init__(
         self, columns: Sequence[Column] = (), on_open: Callable[[str], None] | None = None, **kwargs: Any

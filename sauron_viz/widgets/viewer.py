@@ -66,7 +66,7 @@ class Viewer:
         self.session.add_class("sauron-session")
         self.view: RunView | None = None
         self.asked_for_run = "run" in asked
-        self.follows_all = False
+        self._followers: set[object] = set()
         self.tabs: tuple[str, ...] = ()
         self._lines: list[Summary] = []
         self._beats = 0
@@ -121,7 +121,7 @@ class Viewer:
         self._beats += 1
         if self._beats % LOOK_FOR_RUNS_EVERY == 0:
             self._find_runs()
-        if self.follows_all:
+        if self._followers:
             before = self._lines
             if self.list_runs() != before:
                 self.state.listed += 1
@@ -140,6 +140,10 @@ class Viewer:
         if self.state.epoch == newest or self.state.epoch not in epochs:
             self.state.epoch = epochs[-1]
         self.state.version += 1
+
+    def follow_all(self, panel: object, yes: bool) -> None:
+        """Look at the files of all runs at every beat, as long as a panel that lists them is seen."""
+        (self._followers.add if yes else self._followers.discard)(panel)
 
     def list_runs(self) -> list[Summary]:
         """One line for each run, as they stand now."""

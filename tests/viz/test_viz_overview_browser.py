@@ -43,7 +43,7 @@ def test_runs_are_sorted_searched_ticked_and_opened(page: Any, dashboard: Served
     page.wait_for_selector("text=None of 6 runs has")
     search.fill("")
     for name in ("rats", "off"):
-        page.get_by_label(f"Mark {name}", exact=True).check()
+        page.get_by_label(f"Compare {name}", exact=True).check()
     page.wait_for_function("location.search.includes('with=rats&with=off')")
     page.get_by_role("button", name="kits", exact=True).click()
     page.wait_for_selector("tr[data-id=kits][aria-current]")
@@ -51,8 +51,8 @@ def test_runs_are_sorted_searched_ticked_and_opened(page: Any, dashboard: Served
     with clean_page(chromium) as other:
         other.goto(page.url)
         other.wait_for_selector("tr[data-id=kits][aria-current]")
-        assert other.get_by_label("Mark off", exact=True).is_checked()
-        assert not other.get_by_label("Mark kits", exact=True).is_checked()
+        assert other.get_by_label("Compare off", exact=True).is_checked()
+        assert not other.get_by_label("Compare kits", exact=True).is_checked()
         found = Axe().run(other)
         assert found.violations_count == 0, found.generate_report()
 

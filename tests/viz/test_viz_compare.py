@@ -1,0 +1,151 @@
+"""Runs of a kind taken together, and set against the baseline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from sample import SampleRun, Spec, write_run
+
+from sauron_viz.apps import Dashboard
+from sauron_viz.figures.compare import CURVES, colours, comparison
+from sauron_viz.groups import Group, baseline_of, group_runs, other_settings
+from sauron_viz.runs import Library
+
+DICE = CURVES[0]
+
+
+def settings(path: Path, section: str, **values: object) -> None:
+    """Give a run another configuration, as if it had been trained so."""
+    config = path / "config.yaml"
+    known = yaml.safe_load(config.read_text())
+    known[section] |= values
+    config.write_text(yaml.safe_dump(known))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("compared")
+    for seed in (1, 2, 3):
+        write_run(root / f"sauron-{seed}", Spec(epochs=6, seed=seed, maps=False))
+    for seed in (1, 2):
+        run = write_run(root / f"plain-{seed}", Spec(epochs=6, seed=seed, maps=False, pruning=False))
+        settings(run, "loss", normalization="off")
+    write_run(root / "other", Spec(epochs=4, seed=1, maps=False, dataset="ACDC"))
+    longer = write_run(root / "longer", Spec(epochs=6, seed=1, maps=False))
+    settings(longer, "optimizer", lr=0.25)
+    return root
+
+
+def grouped(root: Path, *names: str) -> list[Group]:
+    library = Library(root)
+    lines = [line for line in library.overview() if line.name.startswith(names)]
+    return group_runs([library.open(line.name) for line in lines], lines)
+
+
+def test_runs_that_differ_in_their_seed_only_belong_together(folder: Path) -> None:
+    groups = grouped(folder, "sauron", "plain")
+    assert [(group.label, len(group.views), group.is_baseline) for group in groups] == [
+        ("baseline", 2, True),
+        ("maps", 3, False),
+    ]
+    assert groups[1].title == "maps, 3 seeds"
+
+
+def test_what_differs_tells_groups_of_one_mode_apart(folder: Path) -> None:
+    groups = grouped(folder, "sauron", "longer")
+    assert {group.label for group in groups} == {"maps, lr 0.25", "maps, lr 0.001"}
+    assert other_settings(groups[0], groups[1])[0].startswith("optimizer.lr")
+
+
+def test_each_data_set_has_its_own_baseline(folder: Path) -> None:
+    groups = grouped(folder, "sauron", "plain", "other")
+    other = next(group for group in groups if group.dataset == "ACDC")
+    assert other.label == "ACDC: maps"
+    assert baseline_of(other, groups) is None
+    sauron = next(group for group in groups if group.label == "Rats: maps")
+    assert baseline_of(sauron, groups) is next(group for group in groups if group.is_baseline)
+
+
+def test_a_curve_is_mean_and_range_over_the_seeds(folder: Path) -> None:
+    group = grouped(folder, "sauron")[0]
+    table = group.curve("val_dice")
+    scores = pd.concat([view.epochs.set_index("epoch")["val_dice"] for view in group.views], axis=1)
+    assert table["mean"].tolist() == pytest.approx(scores.mean(axis=1).tolist())
+    assert table["low"].tolist() == scores.min(axis=1).tolist()
+    assert table["high"].tolist() == scores.max(axis=1).tolist()
+    smooth = group.curve("val_dice", 3)
+    each = scores.rolling(3, center=True, min_periods=1).mean()
+    assert smooth["mean"].tolist() == pytest.approx(each.mean(axis=1).tolist())
+    assert group.curve("no such column").empty
+
+
+def test_a_curve_goes_as_far_as_all_runs_have_come(tmp_path: Path) -> None:
+    write_run(tmp_path / "done", Spec(epochs=6, seed=1, maps=False))
+    SampleRun(tmp_path / "going", Spec(epochs=6, seed=2, maps=False)).run(until=3)
+    assert grouped(tmp_path, "")[0].curve("val_dice")["epoch"].tolist() == [1, 2, 3]
+
+
+def test_the_figure_has_the_papers_colours_a_band_and_a_dashed_baseline(folder: Path) -> None:
+    groups = grouped(folder, "sauron", "plain", "longer")
+    assert len(set(colours(groups))) == len(groups)
+    figure = comparison(grouped(folder, "sauron", "plain"), DICE)
+    assert figure is not None
+    band, line = figure.data[0], figure.data[1]
+    assert (line.name, line.line.dash, line.line.color) == ("baseline, 2 seeds", "dash", "#1f5fb4")
+    assert (band.fill, len(band.x)) == ("toself", 12)
+    assert figure.layout.shapes[0].y0 == line.y[-1]
+    assert figure.data[3].line.color == "#e66100"
+    assert comparison([], DICE) is None
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.column)
+def test_every_curve_is_drawn_of_real_columns(folder: Path, curve: object) -> None:
+    figure = comparison(grouped(folder, "sauron"), curve)  # type: ignore[arg-type]
+    assert figure is not None
+    assert len(figure.data[-1].y) >= 1
+
+
+def test_the_table_sets_each_against_the_baseline(folder: Path, tmp_path: Path) -> None:
+    for name, seconds in (("sauron-1", 0.5), ("plain-1", 2.0), ("plain-2", 4.0)):
+        (folder / name / "evaluation.json").write_text(json.dumps({"seconds_per_case": seconds}))
+    app = Dashboard(folder)
+    app.state.picked = ["sauron-1", "sauron-2", "plain-1", "plain-2"]
+    app.state.tab = "compare"
+    panel = app.panels["compare"]
+    base, maps = panel.ends.rows
+    assert (base["label"], base["shade"], base["runs"], base["inference"]) == ("baseline", True, 2, 3.0)
+    assert maps["dice_change"] == pytest.approx(maps["dice"] - base["dice"])
+    assert maps["faster"] == 6.0
+    assert maps["dice_low"] <= maps["dice"] <= maps["dice_high"]
+    assert "dice_change" not in base
+
+
+def test_without_ticks_all_of_the_data_set_are_compared_and_that_is_said(folder: Path) -> None:
+    app = Dashboard(folder)
+    app.state.run, app.state.tab = "other", "compare"
+    panel = app.panels["compare"]
+    assert "all runs on ACDC" in panel.chart.note
+    assert [row["runs"] for row in panel.ends.rows] == [1]
+    panel.runs.ticked = ["sauron-1"]
+    assert app.state.picked == ["sauron-1"]
+    assert "No run is ticked" not in panel.chart.note
+
+
+def test_a_growing_run_is_followed_in_the_comparison(tmp_path: Path) -> None:
+    run = SampleRun(tmp_path / "live", Spec(epochs=6, maps=False)).run(until=2)
+    app = Dashboard(tmp_path)
+    app.state.tab = "compare"
+    panel = app.panels["compare"]
+    assert len(json.loads(panel.chart.figure)["data"][0]["x"]) == 2
+    run.step()
+    app.viewer.beat()
+    assert len(json.loads(panel.chart.figure)["data"][0]["x"]) == 3
+    app.state.tab = "runs"
+    app.state.tab = "maps"
+    assert not app.viewer._followers
+    app.state.tab = "compare"
+    assert len(app.viewer._followers) == 1
