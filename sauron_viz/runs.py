@@ -20,7 +20,8 @@ from sauron_train.analysis.clusterability import neighbours_within
 from sauron_train.analysis.tables import histograms, with_share
 from sauron_train.config import Config
 from sauron_train.errors import RunError, SauronError
-from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, find_runs
+from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, files, find_runs
+from sauron_train.runlog.growing import GrowingPrunings, GrowingTable
 from sauron_train.runlog.schema import Array, safe_file_name
 from sauron_viz.frames import Frame
 from sauron_viz.shelf import Shelf
@@ -225,6 +226,9 @@ class RunView:
         self._cache = library.cache
         self.created = self._created()
         self._tables: dict[str, Any] = {}
+        self._grown_epochs = GrowingTable(run.path / files.EPOCHS)
+        self._grown_layers = GrowingTable(run.path / files.LAYERS)
+        self._grown_prunings = GrowingPrunings(run.path / files.PRUNINGS)
         self._signature = self._look()
         self.shelf = Shelf(self)
 
@@ -264,7 +268,7 @@ class RunView:
     @property
     def epochs(self) -> pd.DataFrame:
         """`epochs.csv`."""
-        return self._table("epochs", self.run.epochs)
+        return self._table("epochs", self._grown_epochs.read)
 
     @property
     def layers(self) -> pd.DataFrame:
@@ -272,7 +276,8 @@ class RunView:
         return self._table("layers", self._read_layers)
 
     def _read_layers(self) -> pd.DataFrame:
-        table = _with_share(self.run.layers())
+        grown = self._grown_layers.read()
+        table = _with_share(grown[grown["epoch"] <= self._last].reset_index(drop=True))
         start = {layer.name: layer.filters for layer in self.info.layers}
         return table.assign(filters_share=table["filters"] / table["layer"].map(start))
 
@@ -299,12 +304,17 @@ class RunView:
     @property
     def prunings(self) -> list[Pruning]:
         """All cuts."""
-        return self._table("prunings", self.run.prunings)
+        return self._table("prunings", lambda: [cut for cut in self._grown_prunings.read() if cut.epoch <= self._last])
 
     @property
     def map_epochs(self) -> list[int]:
         """Epochs whose maps are stored."""
         return self._table("map_epochs", self.run.map_epochs)
+
+    @property
+    def _last(self) -> int:
+        """The last epoch that is complete; what lies beyond it is still being written."""
+        return self.all_epochs[-1] if len(self.epochs) else 0
 
     @property
     def all_epochs(self) -> list[int]:

@@ -23,14 +23,26 @@ HEADER = {
     "δ_opt": f"{DELTA_OPT}. {LAMBDA}",
 }
 
+LIVE = "Looked at once a second: whatever is new appears by itself, in all tabs"
 STATUS = {
-    "running": "training now",
+    "running": "live: training now",
     "finished": "finished",
     "stopped": "stopped by its user",
     "failed": "failed",
     "lost": "lost: its process is gone",
     "damaged": "damaged",
 }
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that it is told in: "45 s", "12 min", "3 h 05", "2.5 days"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02d}" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def explain(text: str) -> str:

@@ -11,7 +11,9 @@ from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Select
 from sauron_viz.widgets.origin import Origin
 from sauron_viz.widgets.panel import Panel
-from sauron_viz.words import HEADER, STATUS
+from sauron_viz.words import HEADER, LIVE, STATUS, duration
+
+_LATELY = 5
 
 
 class Header(Panel):
@@ -52,7 +54,9 @@ class Header(Panel):
         show(self.bar, bool(state.runs))
         status = view.status if view else ("damaged" if state.run else "")
         word = STATUS.get(status, status)
-        shown = f'<span class="sauron-status {esc(status)}" data-status="{esc(status)}">{esc(word)}</span>'
+        left = _time_left(view) if view and status == "running" else ""
+        hint = f' title="{esc(LIVE)}"' if status == "running" else ""
+        shown = f'<span class="sauron-status {esc(status)}" data-status="{esc(status)}"{hint}>{esc(word)}{left}</span>'
         self.status.value = shown if word else ""
         self.numbers.value = _numbers(view) if view else ""
         self.problem.value = self._problem(view)
@@ -82,6 +86,12 @@ class Header(Panel):
                 "The epochs it had finished are whole, and are shown.</p>"
             )
         return ""
+
+
+def _time_left(view: RunView) -> str:
+    """How long the epochs that are left will take, if they take as long as the last ones did."""
+    seconds, left = view.epochs["seconds"].tail(_LATELY).mean(), view.info.epochs_planned - len(view.epochs)
+    return f" <small>about {duration(left * seconds)} left</small>" if left > 0 and seconds > 0 else ""
 
 
 def _no_runs(problem: str, root: str) -> str:
