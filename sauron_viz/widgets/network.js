@@ -273,7 +273,9 @@ export default {
       const copy = drawing.cloneNode(true);
       const ink = colours();
       copy.setAttribute("xmlns", SVG);
-      for (const node of copy.querySelectorAll("[role], [tabindex], [class]")) for (const extra of ["role", "tabindex", "class", "aria-selected", "aria-label"]) node.removeAttribute(extra);
+      for (const node of [copy, ...copy.querySelectorAll("*")]) {
+        for (const extra of ["role", "tabindex", "class", "style", "aria-selected", "aria-label", "aria-labelledby", "aria-hidden"]) node.removeAttribute(extra);
+      }
       for (const area of copy.querySelectorAll("rect[fill=transparent]")) area.remove();
       copy.prepend(svg("title", { text: `${model.get("source")}, epoch ${model.get("epoch")}` }), svg("rect", { width: "100%", height: "100%", fill: ink.page }));
       return new XMLSerializer().serializeToString(copy);

@@ -219,8 +219,9 @@ def test_axe_finds_nothing_wrong(chromium: Any, dashboard: Served, scheme: str) 
             ("What would go?", ".sauron-outlook [data-name=FLOPs]"),
             ("Result", ".sauron-quad .sauron-image[data-ready=yes]"),
             ("Your image", "text=No weights of run kits are kept"),
-            ("Layer trends", "h2:text-is('Filters left')"),
-            ("Pruning", "h2:text-is('Filters per layer')"),
+            ("Layer trends", "h2:text-is('Change of clusterability')"),
+            ("Pruning", ".sauron-network[data-ready=yes]"),
+            ("Compare", "h2:text-is('How they ended')"),
         ):
             page.get_by_role("tab", name=tab, exact=True).click()
             page.wait_for_selector(f"{drawn} >> visible=true")
