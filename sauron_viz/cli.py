@@ -19,6 +19,7 @@ from sauron_viz.tables import FORMATS, TableError, changes_table, print_table
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -208,6 +209,61 @@ def figures_command(
     content = as_svg(galleries) if form == "svg" else as_figure(galleries).to_html(include_plotlyjs=True)
     _write(target, content)
     typer.echo(f"wrote {target}")
+
+
+class Page(StrEnum):
+    """What a report is written as."""
+
+    html = "html"
+    pdf = "pdf"
+
+
+@app.command("report")
+def report_command(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold runs.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="File to write; it must not exist.", show_default=False)],
+    form: Annotated[
+        Page | None, typer.Option("--format", help="Default: as the name of --out says, else html.", show_default=False)
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Layer whose maps are shown; repeat. Default: the second-to-last convolution, as in the paper, and "
+            "the layer whose maps are most alike.",
+            show_default=False,
+        ),
+    ] = None,
+    image: Annotated[int, typer.Option(min=0, help="Which probe image they are of, from 0.")] = 0,
+) -> None:
+    """Write all there is to see of some runs into one file, which opens from disk and loads nothing.
+
+    The network before and after, epoch by epoch; cost and quality; trends and the paper's Table 4; maps; every cut. Of
+    several runs also their comparison. A PDF is printed by Chromium or Chrome, where there is one.
+
+    For example:
+
+    * sauron-viz report runs/rats --out rats.html
+
+    * sauron-viz report runs/baseline-* runs/sauron-* --out study.pdf
+    """
+    from sauron_viz.report import build_report, print_pdf  # noqa: PLC0415
+    from sauron_viz.report.pdf import find_chromium  # noqa: PLC0415
+
+    suffix = out.suffix.lower()
+    if form is None and suffix not in ("", ".html", ".htm", ".pdf"):
+        raise SauronError(f"{out.name} is neither .html nor .pdf; name it so, or say which with --format")
+    printed = form is Page.pdf or (form is None and suffix == ".pdf")
+    _check_target(out)
+    if printed:
+        find_chromium()
+    page = build_report(runs, layer or (), image)
+    if printed:
+        print_pdf(page, out)
+    else:
+        _write(out, page)
+    typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 @app.command("views")

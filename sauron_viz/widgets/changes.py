@@ -15,7 +15,7 @@ from sauron_viz.widgets.table import Column, DataTable
 from sauron_viz.widgets.viewer import Viewer
 from sauron_viz.words import DELTA_OPT, DIP, NEIGHBOURS
 
-_COLUMNS = (
+COLUMNS = (
     Column("layer", "Layer"),
     Column("filters", "Filters", "count", "At the start; shaded: 256 or more"),
     Column("dip", "Dip", "change", f"{DIP}. More clusterable: up"),
@@ -24,7 +24,7 @@ _COLUMNS = (
 )
 
 
-_NOTE = "Mean of the last third of the epochs against that of the first: the paper's Table 4."
+CHANGES_NOTE = "Mean of the last third of the epochs against that of the first: the paper's Table 4."
 _SHARE = "Filters were cut: neighbours are counted as a share of the maps that were left."
 _MOVED = {"dip": "Dip rose", "delta_opt": "δ_opt fell", "neighbours": "Neighbours rose"}
 
@@ -35,10 +35,10 @@ class ChangesCard:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.table = DataTable(
-            _COLUMNS,
+            COLUMNS,
             on_open=viewer.guard(lambda layer: setattr(viewer.state, "layer", layer)),
             title="Change of clusterability",
-            note=_NOTE,
+            note=CHANGES_NOTE,
             unit="layers",
             opens="Choose this layer",
         )
@@ -55,11 +55,20 @@ class ChangesCard:
         if shown == self._shown or view.derived:
             return
         self._shown = shown
-        cut = bool(table["removed"].sum()) if "removed" in table else False
-        found = _changes(view, table, cut)
+        rows, told = change_rows(view, table)
         self.table.source = view.title
-        self.table.fill([_row(values) for values in found.to_dict("records")])
-        self.words.value = _reading(found, [_SHARE] if cut else [])
+        self.table.fill(rows)
+        self.words.value = told
+
+
+def change_rows(view: RunView, table: pd.DataFrame) -> tuple[list[dict[str, Any]], str]:
+    """The rows of Table 4 of a run, and as markup in how many layers each measure moved.
+
+    `table` is `layers.csv`; where filters were cut, neighbours are taken as a share of the maps that are left.
+    """
+    cut = bool(table["removed"].sum()) if "removed" in table else False
+    found = _changes(view, table, cut)
+    return [_row(values) for values in found.to_dict("records")], _reading(found, [_SHARE] if cut else [])
 
 
 def _reading(found: pd.DataFrame, notes: list[str]) -> str:

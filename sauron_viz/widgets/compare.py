@@ -20,12 +20,12 @@ from sauron_viz.words import HEADER
 
 _MOST = 24
 _WINDOWS = [1, 3, 5, 7, 9, 11, 15, 21, 31, 51]
-_CHART = (
+CURVES_NOTE = (
     "Line: mean over runs that differ in their seed only; band: from the lowest to the highest, as far as all of them "
     "have come. Dashed: the baseline, without δ_opt and without cuts; dotted: where it ended."
 )
-_TABLE = "Mean over seeds after the last epoch; in brackets from the lowest to the highest."
-_COLUMNS = (
+ENDS_NOTE = "Mean over seeds after the last epoch; in brackets from the lowest to the highest."
+END_COLUMNS = (
     Column("label", "Settings", hint="Normalisation of δ_opt (paper, Appendix A), and whether filters were cut"),
     Column("runs", "Runs", "count"),
     Column("dice", "Dice", "spread", HEADER["Dice"]),
@@ -63,7 +63,7 @@ class ComparePanel(Panel):
         self.window.add_class("sauron-above")
         self.chart = PlotlyChart(library=viewer.plotly, empty="No run has been scored yet.")
         self.ends = DataTable(
-            _COLUMNS, title="How they ended", note=_TABLE, unit="settings", empty="No run is compared."
+            END_COLUMNS, title="How they ended", note=ENDS_NOTE, unit="settings", empty="No run is compared."
         )
         self.runs = overview_table(on_open=guard(self._open), tickable="Compare", opens="Look at this run")
         self.runs.title, self.runs.note = "Runs to compare", "Tick those that are to be compared."
@@ -114,8 +114,8 @@ class ComparePanel(Panel):
         curve = next(curve for curve in CURVES if curve.column == self.curve.value)
         self.chart.title = curve.name
         figure = comparison(groups, curve, self.window.value) if groups else None
-        self.chart.draw(figure, " ".join(filter(None, (self._why, _CHART))))
-        self.ends.fill([_row(group, groups) for group in groups])
+        self.chart.draw(figure, " ".join(filter(None, (self._why, CURVES_NOTE))))
+        self.ends.fill(end_rows(groups))
 
     def _groups(self) -> list[Group]:
         views, lines = [], []
@@ -138,6 +138,11 @@ class ComparePanel(Panel):
     def _open(self, name: str) -> None:
         if name in self.viewer.state.runs:
             self.viewer.state.run = name
+
+
+def end_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """How each group ended, against the baseline of its data set."""
+    return [_row(group, groups) for group in groups]
 
 
 def _row(group: Group, groups: Sequence[Group]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Header(Panel):
         hint = f' title="{esc(LIVE)}"' if status == "running" else ""
         shown = f'<span class="sauron-status {esc(status)}" data-status="{esc(status)}"{hint}>{esc(word)}{left}</span>'
         self.status.value = shown if word else ""
-        self.numbers.value = _numbers(view) if view else ""
+        self.numbers.value = key_numbers(view) if view else ""
         self.problem.value = self._problem(view)
 
     def _picked(self, change: object) -> None:
@@ -104,7 +104,8 @@ def _no_runs(problem: str, root: str) -> str:
     )
 
 
-def _numbers(view: RunView) -> str:
+def key_numbers(view: RunView) -> str:
+    """What a run is and how it ended, as markup."""
     info, epochs = view.info, view.epochs
     cells = [("Data set", f"{esc(info.dataset)} <small>{esc(view.config.network.dim)}D</small>")]
     done = int(epochs["epoch"].iloc[-1]) if len(epochs) else 0

@@ -31,9 +31,9 @@ COLUMNS = (
     Column("created", "Begun", "time", hint="UTC"),
 )
 _NOTE = "Click a run to look at it in all tabs; tick some to compare them: a copied link keeps them."
-_SCATTER = (
-    "Left is cheaper, higher is better. Square: baseline; dotted line: no other run is better for its cost. Click a "
-    "point to look at its run. Scores on different data sets are not to be compared."
+SCATTER_NOTE = (
+    "Left is cheaper, higher is better. Square: baseline; dotted line: no other run is better for its cost. "
+    "Scores on different data sets are not to be compared."
 )
 
 
@@ -67,7 +67,8 @@ class OverviewPanel(Panel):
         self.table = overview_table(
             on_open=viewer.guard(self._open), note=_NOTE, tickable="Compare", opens="Look at this run"
         )
-        self.chart = PlotlyChart(library=viewer.plotly, title="Dice against cost", note=_SCATTER)
+        self.chart = PlotlyChart(library=viewer.plotly, title="Dice against cost")
+        self.chart.note = f"{SCATTER_NOTE} Click a point to look at its run."
         self.chart.empty = "No run has been scored yet."
         self.table.observe(viewer.guard(lambda change: setattr(viewer.state, "picked", change.new)), "ticked")
         self.chart.observe(viewer.guard(lambda change: self._open(change.new.get("customdata"))), "clicked")

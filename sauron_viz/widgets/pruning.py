@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sauron_train.analysis.cost import heads
-from sauron_train.runlog import LayerInfo
-from sauron_viz.figures import Measure, grid_of, layer_heat, measure, measures, progress_lines
-from sauron_viz.figures.base import numbers
+from sauron_viz.figures import grid_of, layer_heat, measure, measures, progress_lines
 from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, show, text
 from sauron_viz.widgets.chart import PlotlyChart
 from sauron_viz.widgets.controls import Select, Slider
 from sauron_viz.widgets.cuts import cut_rows, cuts_csv, cuts_table
 from sauron_viz.widgets.layer_card import LayerCard
-from sauron_viz.widgets.network import Network
+from sauron_viz.widgets.network import Network, colour_network, show_network
 from sauron_viz.widgets.panel import Panel
 
 _OFF = "Pruning is switched off in this run (prune.enabled is false), so every layer keeps all its filters."
-_NETWORK = (
+NETWORK_NOTE = (
     "Each bar is a layer, as long as it has filters; behind it what it began with. Dashed arrows: skip connections; "
-    "green: heads of deep supervision. Choose a layer to look into it."
+    "green: heads of deep supervision."
 )
-_PROGRESS = (
+PROGRESS_NOTE = (
     "FLOPs of one patch and one forward pass. Circles: the score just before filters were cut. Training loss sums over "
     "all heads, validation loss has the full resolution."
 )
 _MARKED = "Dotted: the epoch that is looked at; a click moves it."
-_SHARE = "Input at the top, output below. Dots: filters were removed."
+SHARE_NOTE = "Input at the top, output below. Dots: filters were removed."
 _NOT_YET = "No epoch is complete yet; the first one appears here by itself."
 
 
@@ -40,13 +36,13 @@ class PruningPanel(Panel):
     def build(self) -> None:
         """Make the network with its controls, the charts and the table."""
         viewer, guard = self.viewer, self.viewer.guard
-        self.network = Network(note=_NETWORK)
+        self.network = Network(note=f"{NETWORK_NOTE} Choose a layer to look into it.")
         self.colour = Select(label="Colour", hint="What the bars are coloured by")
         self.epoch = Slider(label="Epoch", playable=True)
         self.epoch.add_class("sauron-wide")
         self.layer = LayerCard(viewer)
         self.progress = PlotlyChart(library=viewer.plotly, title="Cost and quality, epoch by epoch")
-        self.share = PlotlyChart(library=viewer.plotly, title="Filters left, layer by layer", note=_SHARE)
+        self.share = PlotlyChart(library=viewer.plotly, title="Filters left, layer by layer", note=SHARE_NOTE)
         self.cuts = cuts_table(on_open=guard(self._look_at_cut))
         self.off = text(f'<p class="sauron-empty">{_OFF}</p>', "sauron-card")
         self._drawn: tuple[object, ...] = ()
@@ -98,14 +94,9 @@ class PruningPanel(Panel):
     def _draw(self, view: RunView) -> None:
         infos = view.info.layers
         self.progress.source = self.share.source = self.cuts.source = self.network.source = view.title
-        note = _PROGRESS if view.derived else f"{_PROGRESS} {_MARKED}"
+        note = PROGRESS_NOTE if view.derived else f"{PROGRESS_NOTE} {_MARKED}"
         self.progress.draw(progress_lines(view.epochs, view.info), note)
-        with self.network.hold_sync():
-            self.network.layers = [vars(info) for info in infos]
-            self.network.heads = [list(pair) for pair in heads([info.name for info in infos]).items()]
-            self.network.sizes = _sizes(view, infos)
-            self.network.epochs = view.all_epochs
-            self.network.filters = _by_layer(view, measure("filters"))
+        show_network(self.network, view)
         with self.epoch.hold_sync():
             self.epoch.options = view.all_epochs
         with self.colour.hold_sync():
@@ -121,7 +112,7 @@ class PruningPanel(Panel):
             self.cuts.empty = _why_no_cuts(view)
             self.cuts.fill(cut_rows(view.prunings, view.epochs))
             self.cuts.export = cuts_csv(view.prunings, view.epochs)
-            self.cuts.note = _told(view)
+            self.cuts.note = f"{told_cuts(view)} Click one to look at its layer and epoch."
 
     def _turn(self, view: RunView) -> None:
         """To the chosen epoch, layer and colour."""
@@ -136,15 +127,7 @@ class PruningPanel(Panel):
             return
         self._coloured = (chosen,)
         self.colour.value = chosen
-        self._paint(view, measure(chosen))
-
-    def _paint(self, view: RunView, shown: Measure) -> None:
-        values = _by_layer(view, shown)
-        known = [value for column in values.values() for value in column if value is not None]
-        low, high = (0.0, 100.0) if shown.is_share else (min(known, default=0.0), max(known, default=1.0))
-        with self.network.hold_sync():
-            self.network.measure, self.network.percent = shown.name, shown.is_share
-            self.network.values, self.network.span = values, [low, high]
+        colour_network(self.network, view, measure(chosen))
 
     def _clicked(self, change: Any) -> None:
         point = change.new
@@ -160,27 +143,12 @@ class PruningPanel(Panel):
             self.viewer.choose_epoch(cut.epoch)
 
 
-def _by_layer(view: RunView, wanted: Measure) -> dict[str, list[float | None]]:
-    """A measure by layer name, one value per epoch."""
-    grid = grid_of(view.layers, view.info.layers, wanted)
-    grid = grid.reindex(columns=view.all_epochs)
-    return {
-        str(name): [None if v is None else float(f"{v:.5g}") for v in numbers(row)] for name, row in grid.iterrows()
-    }
-
-
-def _sizes(view: RunView, infos: Sequence[LayerInfo]) -> list[str]:
-    """How large the maps of one patch are at each level."""
-    patch = view.config.data.patch
-    deepest = max((info.level for info in infos), default=0)
-    return [" × ".join(str(side // 2**level) for side in patch) for level in range(deepest)]
-
-
-def _told(view: RunView) -> str:
+def told_cuts(view: RunView) -> str:
+    """How much was cut, in a sentence."""
     cuts = view.prunings
     removed = sum(len(cut.removed) for cut in cuts)
     counted = f"{_count(len(cuts), 'cut')} removed {_count(removed, 'filter')}. " if cuts else ""
-    return f"{counted}Click one to look at its layer and epoch. The CSV has a line for each filter."
+    return f"{counted}The CSV has a line for each filter."
 
 
 def _count(number: int, what: str) -> str:
