@@ -45,7 +45,7 @@ def serve_command(
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = PORT,
     view: Annotated[
-        str, typer.Option(help="What to show: dashboard, feature_maps, layer_trends, pruning or quickstart.")
+        str, typer.Option(help="What to show: dashboard, feature_maps, layer_trends, pruning, compare or quickstart.")
     ] = "dashboard",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     preload: Annotated[

@@ -20,7 +20,7 @@ function svg(tag, attributes = {}, ...children) {
 // Where everything lies at a width; all that does not change with the epoch.
 function geometry(layers, width, heads) {
   const small = width < 620;
-  const label = small ? 84 : 92;
+  const label = small ? 88 : 100;
   // There is no room for numbers on a telephone; the card of the chosen layer has them.
   const number = width < 480 ? 4 : small ? 50 : 84;
   const head = heads ? (small ? 18 : 74) : 4;

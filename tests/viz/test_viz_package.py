@@ -23,7 +23,7 @@ import sauron_viz.serve
 from sauron_viz.cli import app, main
 from sauron_viz.serve import ServeError, application, check, settings, views
 
-NAMES = ["dashboard", "feature_maps", "layer_trends", "pruning", "quickstart"]
+NAMES = ["compare", "dashboard", "feature_maps", "layer_trends", "pruning", "quickstart"]
 NOTEBOOKS = Path(sauron_viz.serve.__file__).parent / "notebooks"
 
 

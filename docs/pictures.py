@@ -1,0 +1,77 @@
+"""Makes the pictures of this folder: `python docs/pictures.py RUNS`, where RUNS holds runs named as below.
+
+Needs Playwright and Chromium, as the tests do. Names of runs: hippo and sunny as in docs/results.md, and the runs of
+benchmarks/study_table4.py under table4.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+IMAGES = Path(__file__).parent / "images"
+CHART = ".sauron-chart[data-ready=yes] >> visible=true"
+TABLE4 = "table4/lambda0.5-seed0"
+PAIRS = "".join(f"&with=table4/lambda{weight}-seed{seed}" for weight in ("0", "0.5") for seed in (0, 1))
+# Name of the picture, address, height in CSS pixels, dark or light.
+PICTURES = (
+    ("runs", "tab=runs", 960, "light"),
+    ("trends", f"run={TABLE4}&tab=trends&layer=enc_conv_10", 1180, "light"),
+    ("trends-multiples", f"run={TABLE4}&tab=trends&measure=neighbours_share&form=multiples", 1180, "light"),
+    ("trends-heat", "run=sunny&tab=trends&measure=delta_opt&form=heat", 980, "dark"),
+    ("dashboard", "run=hippo&tab=pruning&epoch=12&layer=enc_conv_7", 860, "light"),
+    ("pruning", "run=sunny&tab=pruning&epoch=17&layer=enc_conv_10", 1420, "light"),
+    ("compare", f"run=sunny&tab=compare{PAIRS}&with=sunny", 1120, "light"),
+)
+
+
+def main(runs: str) -> None:
+    """Serve the runs, and take every picture."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", "from sauron_viz.cli import main; main()", "serve", runs]
+    server = subprocess.Popen([*command, "--port", str(port), "--no-browser"])
+    try:
+        while server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.2)
+        with sync_playwright() as driver:
+            path = os.environ.get("SAURON_CHROMIUM")
+            browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+            wanted = sys.argv[2:] or [picture[0] for picture in PICTURES]
+            for picture in PICTURES:
+                if picture[0] in wanted:
+                    take(browser, f"http://127.0.0.1:{port}/", *picture)
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def take(browser: Any, url: str, name: str, query: str, height: int, scheme: str) -> None:
+    """One picture."""
+    page = browser.new_page(viewport={"width": 1280, "height": height}, color_scheme=scheme, device_scale_factor=1.25)
+    page.goto(f"{url}?{query}")
+    page.wait_for_selector(CHART, timeout=90_000)
+    page.wait_for_function("[...document.querySelectorAll('.sauron-chart')].every((card) => card.dataset.ready)")
+    page.wait_for_timeout(1500)
+    target = IMAGES / f"{name}.png"
+    page.screenshot(path=target)
+    page.close()
+    Image.open(target).convert("RGB").save(target, optimize=True)
+    print(f"{target.name}: {target.stat().st_size // 1024} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
