@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,8 +13,9 @@ import typer
 from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_atomically
+from sauron_viz.access import HOST, SHORTEST_TOKEN, TOKEN, access
 from sauron_viz.runs import default_root
-from sauron_viz.serve import HOST, PORT, check, serve, views
+from sauron_viz.serve import PORT, check, serve, views
 from sauron_viz.tables import FORMATS, TableError, changes_table, print_table
 
 app = typer.Typer(
@@ -22,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
+    # A traceback would show the token.
+    pretty_exceptions_show_locals=False,
 )
 
 
@@ -44,15 +48,30 @@ def serve_command(
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = PORT,
+    host: Annotated[
+        str, typer.Option(help="Name or address to listen on; 0.0.0.0 for all that this machine has. Needs a token.")
+    ] = HOST,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar=TOKEN,
+            help=f"Asked of every visitor, {SHORTEST_TOKEN} characters or more. Set the variable rather than the "
+            "option, which everybody on this machine can read.",
+            show_default=False,
+        ),
+    ] = None,
+    base_url: Annotated[
+        str, typer.Option(metavar="PATH", help="Path below which a reverse proxy shows the page, such as /sauron/.")
+    ] = "/",
     view: Annotated[
         str, typer.Option(help="What to show: dashboard, feature_maps, layer_trends, pruning, compare or quickstart.")
     ] = "dashboard",
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser, where nobody else can.")] = True,
     preload: Annotated[
         bool, typer.Option(help="Keep a page ready for the next visitor: it opens sooner, for 150 MB of memory.")
     ] = True,
 ) -> None:
-    """Serve the dashboard of a folder of runs on this machine, until Ctrl+C.
+    """Serve the dashboard of a folder of runs until Ctrl+C: to this machine, or to everybody who has a token.
 
     For example:
 
@@ -60,15 +79,29 @@ def serve_command(
 
     * sauron-viz serve runs/rats --view pruning --port 9000 --no-browser
 
-    On another machine: forward the port with *ssh -L 8866:localhost:8866 HOST*, then open the address here. Nobody but
-    users of the serving machine can reach the page.
+    * SAURON_TOKEN=... sauron-viz serve runs --host 0.0.0.0
+
+    * SAURON_TOKEN=... sauron-viz serve runs --base-url /sauron/
+
+    Runs on another machine: forward the port with *ssh -L 8866:localhost:8866 HOST*, then open the address here.
+    Without a token nobody but users of the serving machine can reach the page. The last example is for a department's
+    server, behind nginx and https: docs/serving.md has the recipe, also for systemd and containers, and says what a
+    visitor can see and do. Nothing but the page is served: no files of the runs, no code.
     """
     folder = runs or default_root()
-    check(folder, view, port)
+    door = access(host, base_url, _given_token(token))
+    check(folder, view, port, door.host)
     typer.echo(f"Runs in {folder.resolve()}")
-    typer.echo(f"Open    http://{HOST}:{port}/")
+    typer.echo(f"Open    http{door.from_here(port)}")
+    if door.token:
+        typer.echo("It asks for the token. Without https, anybody on the way can read it: see docs/serving.md.")
     typer.echo("Stop with Ctrl+C.")
-    serve(folder, view, port, browser, preload)
+    serve(folder, view, port, browser and not door.token, preload, door)
+
+
+def _given_token(token: str | None) -> str | None:
+    """The token of the option or the variable; typer takes a variable that is set but empty for none."""
+    return os.environ.get(TOKEN) if token is None else token
 
 
 class Format(StrEnum):

@@ -1,27 +1,25 @@
-"""Serves the notebooks as pages with Voila: on this machine only, offline, and without leaving kernels behind."""
+"""Serves the notebooks as pages with Voila: offline, to who may come in, and without leaving kernels behind."""
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sauron_train.errors import SauronError
+from sauron_viz.access import HOST, TOKEN, Access, ServeError, free
 from sauron_viz.runs import ENVIRONMENT
 
-HOST = "127.0.0.1"
 PORT = 8866
+_SLOW_TO_IMPORT = "rfc3987_syntax"
+LOCAL = Access()
 _HERE = Path(__file__).parent
 # Other extensions would be loaded into every page; one of them brings 5 MB that no view of ours uses.
 _EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
-
-
-class ServeError(SauronError):
-    """The views cannot be served as asked."""
 
 
 def views() -> dict[str, Path]:
@@ -35,17 +33,22 @@ def _is_view(path: Path) -> bool:
     return bool(metadata.get("sauron", {}).get("view", True))
 
 
-def settings(port: int, open_browser: bool, preload: bool = True) -> dict[str, dict[str, object]]:
+def settings(
+    port: int, open_browser: bool, preload: bool = True, access: Access = LOCAL
+) -> dict[str, dict[str, object]]:
     """Voila's configuration, section by section.
 
     The check for a cross-site token is off because Voila's own message that a page was closed fails it, which leaves
-    one kernel behind per visit; culling ends those whose page went without a word. Requests that name another host than
-    this one are refused: a foreign page could otherwise have its own name resolve to here, and read along. Kernels
-    speak over sockets in a folder of the user's own instead of ports that everybody on the machine can reach.
+    one kernel behind per visit (the gate looks where requests come from instead); culling ends those whose page went
+    without a word. A kernel that dies is not started again: it would be an empty one. Without a token, requests that
+    name another host than this one are refused: a foreign page could otherwise have its own name resolve to here, and
+    read along. Kernels speak over sockets in a folder of the user's own instead of ports that everybody on the machine
+    can reach.
     """
     return {
         "Voila": {
-            "ip": HOST,
+            "ip": access.host,
+            "base_url": access.base_url,
             "port": port,
             "port_retries": 0,
             "open_browser": open_browser,
@@ -53,7 +56,8 @@ def settings(port: int, open_browser: bool, preload: bool = True) -> dict[str, d
             "config_file_paths": [],
             # A socket's name may have about 100 characters, and a temporary folder of macOS alone has half of them.
             "connection_dir_root": "/tmp",
-            "tornado_settings": {"disable_check_xsrf": True, "allow_remote_access": False},
+            "tornado_settings": {"disable_check_xsrf": True, "allow_remote_access": bool(access.token)},
+            "identity_provider_class": "sauron_viz.server.Visitors",
             "log_level": "ERROR",
         },
         "VoilaConfiguration": {
@@ -66,11 +70,12 @@ def settings(port: int, open_browser: bool, preload: bool = True) -> dict[str, d
             "default_pool_size": 1,
         },
         "KernelManager": {"transport": "ipc"},
+        "KernelRestarter": {"restart_limit": 0},
         "MappingKernelManager": {"cull_idle_timeout": 600, "cull_interval": 60, "cull_connected": False},
     }
 
 
-def check(runs: Path, view: str, port: int) -> Path:
+def check(runs: Path, view: str, port: int, host: str = HOST) -> Path:
     """The notebook of a view, after looking whether it can be served.
 
     Raises:
@@ -81,43 +86,55 @@ def check(runs: Path, view: str, port: int) -> Path:
     known = views()
     if view not in known:
         raise ServeError(f"there is no view {view!r}; choose one of {', '.join(known)}")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise ServeError(f"port {port} {why}; choose another with --port") from None
+    free(host, port)
     return known[view]
 
 
-def application(notebook: Path, port: int, open_browser: bool, preload: bool = True) -> Any:
+def application(notebook: Path, port: int, open_browser: bool, preload: bool = True, access: Access = LOCAL) -> Any:
     """Voila, set up for a notebook but not started.
 
     Raises:
-        ServeError: something made Voila listen beyond this machine.
+        ServeError: something made Voila listen elsewhere than it was told to.
     """
-    # Voila takes two seconds to import: --help and mistakes should not wait for it.
+    # Voila takes a second to import: --help and mistakes should not wait for it.
     from traitlets.config import Config  # noqa: PLC0415
 
-    from sauron_viz.server import Server  # noqa: PLC0415
+    with _without_slow_imports():
+        from sauron_viz.server import Server  # noqa: PLC0415
 
-    app = Server(config=Config(settings(port, open_browser, preload)))
+    app = Server(config=Config(settings(port, open_browser, preload, access)))
+    app.access = access
     app.initialize([str(notebook)])
-    if app.ip != HOST:
-        raise ServeError(f"the server would listen on {app.ip!r} instead of {HOST}; remove the setting that says so")
+    if app.ip != access.host:
+        raise ServeError(
+            f"the server would listen on {app.ip!r} instead of {access.host}; remove the setting that says so"
+        )
     return app
 
 
-def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = True) -> None:
+@contextmanager
+def _without_slow_imports() -> Iterator[None]:
+    """Leave out what checks international addresses: its import takes seconds, and nothing here has such addresses."""
+    if _SLOW_TO_IMPORT in sys.modules:
+        yield
+        return
+    sys.modules[_SLOW_TO_IMPORT] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[_SLOW_TO_IMPORT]
+
+
+def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = True, access: Access = LOCAL) -> None:
     """Serve a view of a folder of runs until interrupted.
 
     Raises:
         ServeError: see `check`.
     """
-    notebook = check(runs, view, port)
-    # Kernels inherit the environment: this is how the notebooks learn the folder.
+    notebook = check(runs, view, port, access.host)
+    # Kernels inherit the environment: this is how the notebooks learn the folder. The token is none of their business.
     os.environ[ENVIRONMENT] = str(runs.resolve())
+    os.environ.pop(TOKEN, None)
     # Linux would keep what large arrays leave in the process, where nothing else has use for it.
     for setting in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
         os.environ.setdefault(setting, str(2**18))
@@ -125,4 +142,4 @@ def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = 
     os.environ["JUPYTER_PATH"] = search
     # jupyter_server gives its ping times in milliseconds, tornado warns because it expects seconds; both then work.
     logging.getLogger("tornado.general").setLevel(logging.ERROR)
-    application(notebook, port, open_browser, preload).start()
+    application(notebook, port, open_browser, preload, access).start()

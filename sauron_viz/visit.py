@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import socket
+from urllib.parse import urlsplit
 
+# Set by the server: its address for processes on this machine, and what opens it to its own kernels.
+SERVER, KEY = "SAURON_SERVER", "SAURON_SERVER_KEY"
 _PREPARED = "VOILA_PREHEAT"
 _SLOW = ("scipy.cluster.hierarchy", "plotly.graph_objects")
 
@@ -22,8 +26,10 @@ def wait_for_visitor() -> str:
             importlib.import_module(module)
         from websockets.sync.client import connect  # noqa: PLC0415
 
-        server = f"{os.environ['VOILA_APP_PORT']}{os.environ.get('VOILA_SERVER_URL', '/')}"
-        with connect(f"ws://127.0.0.1:{server}voila/query/{os.environ['VOILA_KERNEL_ID']}") as socket:
-            os.environ.update({key: str(value) for key, value in json.loads(socket.recv()).items()})
+        address = f"{os.environ[SERVER]}voila/query/{os.environ['VOILA_KERNEL_ID']}"
+        # A socket of our own, because a proxy in the environment is meant for other machines.
+        line = socket.create_connection((urlsplit(address).hostname, urlsplit(address).port))
+        with connect(address, sock=line, additional_headers={"Authorization": f"Bearer {os.environ[KEY]}"}) as asked:
+            os.environ.update({key: str(value) for key, value in json.loads(asked.recv()).items()})
         os.environ[_PREPARED] = "False"
     return os.environ.get("QUERY_STRING", "")
