@@ -95,11 +95,11 @@ class Gate(Router):
         why, base, path = self._foreign(request), self.access.base_url, request.path
         if why:
             return Refusal, {"sentence": why}
-        if path.startswith(base):
+        if path in (base, self.access.login_path) or path.startswith((f"{base}voila/", f"{base}api/kernels/")):
             return None
         if path in ("/", base.rstrip("/")):
             return Elsewhere, {"target": base + _query(request)}
-        return Refusal, {"status": 404, "sentence": f"There is nothing here; look at {base}"}
+        return Nothing, {"base_url": base}
 
     def _asking(self, request: HTTPServerRequest, given: str | None) -> Answer | None:
         """The answer to somebody who has to log in, or just has; None to who may pass."""
@@ -186,6 +186,20 @@ class Refusal(RequestHandler):
             await self.guesses.wrong(self.request)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{self.sentence}\n")
+
+
+class Nothing(RequestHandler):
+    """Says that there is no such page, and where there is one."""
+
+    def initialize(self, base_url: str) -> None:
+        """Keep where the page is."""
+        self.base_url = base_url
+
+    def prepare(self) -> None:
+        """Say it, to whatever method."""
+        self.set_status(404)
+        words = {"status_code": 404, "status_message": "Not Found", "base_url": self.base_url}
+        self.finish(pages().get_template("error.html").render(words))
 
 
 class Elsewhere(RequestHandler):

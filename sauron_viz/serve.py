@@ -15,6 +15,9 @@ from sauron_viz.access import HOST, TOKEN, Access, ServeError, free
 from sauron_viz.runs import ENVIRONMENT
 
 PORT = 8866
+# How long a kernel without a page is kept: a laptop that slept comes back to its own. Less where no page ever came.
+IDLE_S, UNSEEN_S = 600, 120
+LOOK_EVERY_S = 60
 _SLOW_TO_IMPORT = "rfc3987_syntax"
 LOCAL = Access()
 _HERE = Path(__file__).parent
@@ -65,13 +68,20 @@ def settings(
             "extension_allowlist": _EXTENSIONS,
             "file_allowlist": ["$^"],
             "show_tracebacks": False,
+            "multi_kernel_manager_class": "sauron_viz.server.Kernels",
             # One page is ready for the next visitor, who then waits for no import (see visit.py).
             "preheat_kernel": preload,
             "default_pool_size": 1,
         },
         "KernelManager": {"transport": "ipc"},
         "KernelRestarter": {"restart_limit": 0},
-        "MappingKernelManager": {"cull_idle_timeout": 600, "cull_interval": 60, "cull_connected": False},
+        "MappingKernelManager": {
+            "cull_idle_timeout": IDLE_S,
+            "cull_interval": LOOK_EVERY_S,
+            "cull_connected": False,
+            "unseen_timeout": UNSEEN_S,
+            "refill_delay": LOOK_EVERY_S,
+        },
     }
 
 

@@ -8,7 +8,10 @@ import secrets
 from functools import partial
 from typing import Any
 
+from jupyter_server._tz import utcnow
 from jupyter_server.auth.identity import IdentityProvider, User
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from traitlets import Int, Set
 from voila.app import Voila
 
 from sauron_viz.access import Access
@@ -28,6 +31,50 @@ class Visitors(IdentityProvider):
     def get_handlers(self) -> list[Any]:
         """None: the gate answers."""
         return []
+
+
+class Kernels(AsyncMappingKernelManager):
+    """Kernels, none of which outlives its page for long.
+
+    One whose page never came ends sooner than others: somebody left or reloaded while it was loading, or a probe asked.
+    """
+
+    unseen_timeout = Int(60, help="Seconds that a kernel waits for its page, once it has nothing to do.").tag(
+        config=True
+    )
+    refill_delay = Int(60, help="Seconds until a prepared page whose kernel died is prepared again.").tag(config=True)
+    _seen = Set()
+
+    def notify_connect(self, kernel_id: str) -> None:
+        """A page has come."""
+        super().notify_connect(kernel_id)  # type: ignore[no-untyped-call]
+        self._seen.add(kernel_id)
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """Called again and again for every kernel that does not wait in the pool."""
+        kernel = self.get_kernel(kernel_id)
+        idle = (utcnow() - kernel.last_activity).total_seconds() if kernel.execution_state == "idle" else 0.0
+        if kernel_id not in self._seen and idle > self.unseen_timeout:
+            await self.shutdown_kernel(kernel_id)
+        else:
+            await super().cull_kernel_if_idle(kernel_id)  # type: ignore[no-untyped-call]
+
+    async def shutdown_kernel(  # type: ignore[override]
+        self, kernel_id: str, now: bool = False, restart: bool = False
+    ) -> None:
+        """End a kernel; the page of one that died says goodbye to it all the same."""
+        self._seen.discard(kernel_id)
+        if kernel_id in self:
+            await super().shutdown_kernel(kernel_id, now, restart)  # type: ignore[no-untyped-call]
+
+    def _handle_kernel_died(self, kernel_id: str) -> None:
+        super()._handle_kernel_died(kernel_id)  # type: ignore[no-untyped-call]
+        for notebook, pool in getattr(self, "_pools", {}).items():
+            left = [page for page in pool if not (page.done() and page.result()["kernel_id"] == kernel_id)]
+            if len(left) < len(pool):
+                # Nobody must be given the page of a dead kernel.
+                pool[:] = left
+                self.fill_if_needed(delay=self.refill_delay, notebook_name=notebook)
 
 
 class Server(Voila):  # type: ignore[misc]

@@ -6,14 +6,20 @@ const PATIENCE = 8000;
 
 export default {
   render({ model, el: root }) {
+    // In JupyterLab a new page would not bring the kernel back, running the cell again does.
+    const served = document.body.dataset.voila !== undefined;
     const notice = el("div", { class: "sauron-lost", role: "alert", hidden: true });
+    const said = el("span", {});
+    const again = el("button", { type: "button", text: "Reload", onclick: () => location.reload() });
+    notice.append(said, el("div", { class: "sauron-actions sauron-buttons", hidden: !served }, again));
     root.append(notice);
     // Voila's page has no landmark of its own; in JupyterLab there is no such element.
     document.getElementById("rendered_cells")?.setAttribute("role", "main");
     let unanswered = 0;
 
     function lost(yes) {
-      notice.textContent = yes ? "Session lost – reload the page" : "";
+      if (notice.hidden !== yes) return;
+      said.textContent = yes ? (served ? "Session lost – reload the page" : "Session lost – run the cell again") : "";
       notice.hidden = !yes;
     }
 
@@ -35,7 +41,7 @@ export default {
 
     function address() {
       const query = model.get("query");
-      if (document.body.dataset.voila === undefined || !query) return;
+      if (!served || !query) return;
       history.replaceState(null, "", `${location.pathname}?${query}`);
     }
 

@@ -8,27 +8,35 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
 
 class Served:
-    """`sauron-viz serve` in a process of its own."""
+    """`sauron-viz serve` in a process of its own; `first` is Python that it runs before."""
 
-    def __init__(self, root: Path, view: str = "dashboard", *options: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, root: Path, view: str = "dashboard", *options: str, first: str = "", **variables: str) -> None:
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
-        command = [sys.executable, "-c", "from sauron_viz.cli import main; main()", "serve", str(root)]
+        program = f"{first}\nfrom sauron_viz.cli import main; main()"
+        command = [sys.executable, "-c", program, "serve", str(root)]
         self.process = subprocess.Popen(
             [*command, "--no-browser", "--view", view, "--port", str(self.port), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | variables,
         )
         self._wait()
 
@@ -43,6 +51,11 @@ class Served:
             time.sleep(0.1)
         raise AssertionError(f"the server did not come up: {self.stop()}")
 
+    def kernels(self) -> list[psutil.Process]:
+        """The kernels that it has started and that live."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return [process for process in below if _is_kernel(process)]
+
     def stop(self) -> str:
         """End it; returns what it printed."""
         self.process.send_signal(signal.SIGTERM)
@@ -51,6 +64,24 @@ class Served:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.communicate()[0]
+
+
+def _is_kernel(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "ipykernel_launcher" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(reached: Callable[[], bool], page: Any = None, seconds: float = 60) -> None:
+    """Wait for a condition; a page that is open goes on meanwhile."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, "it did not come to that"
+        if page is None:
+            time.sleep(0.05)
+        else:
+            page.wait_for_timeout(50)
 
 
 @contextmanager

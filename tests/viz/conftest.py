@@ -89,8 +89,8 @@ def dashboard(runs: Path) -> Iterator[Served]:
 def serve() -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
-    def start(root: Path, view: str = "dashboard") -> Served:
-        started.append(Served(root, view))
+    def start(root: Path, view: str = "dashboard", *options: str, **variables: str) -> Served:
+        started.append(Served(root, view, *options, **variables))
         return started[-1]
 
     yield start
