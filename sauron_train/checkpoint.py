@@ -19,10 +19,9 @@ from safetensors.torch import load_file, save
 
 from sauron_train.errors import RunError
 from sauron_train.models.unet import UNet, UNetSpec
-from sauron_train.runlog.files import write_atomically
+from sauron_train.runlog.files import resume_file, write_atomically
 
 FORMAT_VERSION = 1
-RESUME = "checkpoints/resume.pt"
 
 
 @dataclass(frozen=True)
@@ -87,26 +86,35 @@ def load_model(path: Path) -> tuple[UNet, CheckpointInfo]:
     return model.eval(), info
 
 
-def save_state(run: Path, state: Mapping[str, Any]) -> None:
-    """Atomically write what a later process needs to go on: optimizer, thresholds, generators."""
+def save_state(run: Path, epoch: int, state: Mapping[str, Any]) -> None:
+    """Atomically write what a later process needs to go on after an epoch: optimizer, thresholds, generators.
+
+    It is written before the epoch is committed, under the epoch's number: a crash between the two leaves the state of
+    the epoch before in its place.
+    """
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    write_atomically(run / RESUME, buffer.getvalue())
+    torch.save({"format_version": FORMAT_VERSION, "epoch": epoch, **state}, buffer)
+    write_atomically(run / resume_file(epoch), buffer.getvalue())
 
 
-def load_state(run: Path) -> dict[str, Any]:
-    """Read the resume state.
+def load_state(run: Path, epoch: int) -> dict[str, Any]:
+    """Read the resume state of an epoch.
 
     Raises:
-        RunError: missing, damaged, or holding anything but plain values and tensors.
+        RunError: missing, damaged, of another epoch or a newer format, or holding anything but plain values and
+            tensors.
     """
-    path = run / RESUME
+    path = run / resume_file(epoch)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"{path} is not there, so this run cannot go on") from None
     except Exception as error:  # torch raises many kinds here; all mean the same to the user
         raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not isinstance(state.get("format_version"), int):
         raise RunError(f"{path} holds no resume state")
+    if state["format_version"] > FORMAT_VERSION:
+        raise RunError(f"{path} was written by a newer Sauron; install a newer one to go on")
+    if state["epoch"] != epoch:
+        raise RunError(f"{path} belongs to epoch {state['epoch']}, so this run cannot go on from it")
     return state

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.table import Table
 from sauron_train import __version__, recipes
 from sauron_train.arguments import filter_table, named_epochs
 from sauron_train.config import Config, parse
-from sauron_train.console import bar, console, stopped
+from sauron_train.console import bar, console, how_to_go_on, print_evaluation, print_summary, stopped
 from sauron_train.errors import ConfigError, SauronError
 from sauron_train.keys import with_overrides
 
@@ -92,16 +93,37 @@ def run(
     refuse_existing(out)
     # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with Terminal(console) as terminal:
-            Trainer(Experiment.prepare(config, data, terminal.loading), out, terminal).run()
-    except KeyboardInterrupt:
-        kept = (
-            f"the epochs that were finished are whole in {escape(str(out))}" if out.exists() else "nothing was written"
-        )
-        console.print(f"stopped; {kept}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    _summary(out)
+    with stopped(partial(how_to_go_on, out)), Terminal(console) as terminal:
+        Trainer(Experiment.prepare(config, data, terminal.loading), out, terminal).run()
+    print_summary(out)
+
+
+@app.command()
+def resume(
+    run_folder: RunArgument,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set, if it is no longer where the run was trained.")
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Go on although the run says that it is training, where that can no longer be true."
+        ),
+    ] = False,
+) -> None:
+    """Go on with a run that was stopped, failed or lost its process, from its last finished epoch.
+
+    What comes out is what would have come out without the interruption: on a CPU to the last bit.
+    """
+    from sauron_train.progress import Terminal  # noqa: PLC0415
+    from sauron_train.resume import resume as go_on  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    opened = Run(run_folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stopped(partial(how_to_go_on, run_folder)), Terminal(console) as terminal:
+        go_on(opened, data, terminal, force)
+    print_summary(run_folder)
 
 
 @app.command("recipes")
@@ -172,7 +194,7 @@ def evaluate(
     with bar("evaluating") as advance:
         result = score(run_read, data, epoch, advance)
     write_evaluation(run_folder, result)
-    console.print(_evaluation_table(result))
+    print_evaluation(result)
 
 
 @app.command()
@@ -352,38 +374,3 @@ def phantom(
 
 def _config(recipe: str, changes: list[str] | None) -> Config:
     return parse(with_overrides(recipes.load(recipe), changes or []))
-
-
-def _summary(out: Path) -> None:
-    from sauron_train.describe import share  # noqa: PLC0415
-    from sauron_train.runlog import Run  # noqa: PLC0415
-
-    finished = Run(out)
-    info, last = finished.info, finished.epochs().iloc[-1]
-    filters = sum(layer.filters for layer in info.layers)
-    console.print(
-        f"\n[bold]{escape(finished.name)}[/]: validation Dice {last['val_dice']:.3f}, "
-        f"{share(last['filters'], filters)} of the filters, {share(last['parameters'], info.parameters)} of the "
-        f"parameters and {share(last['flops'], info.flops)} of the FLOPs are left\n"
-        f"See it: [bold]sauron-viz serve {escape(str(out.parent))}[/]   "
-        f"Score it: [bold]sauron-train evaluate {escape(str(out))}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _evaluation_table(result: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"{len(result['cases'])} validation cases, epoch {result['epoch']}", box=None, title_justify="left"
-    )
-    for heading in ("class", "Dice", "HD95 (mm)", "missed", "absent"):
-        table.add_column(heading, justify="left" if heading == "class" else "right", header_style="bold")
-    for name, dice in result["dice"].items():
-        missed, absent = result["missed"][name], result["not_scored"][name]
-        table.add_row(escape(name), _number(dice, 3), _number(result["hd95_mm"][name], 2), str(missed), str(absent))
-    table.add_row("mean", _number(result["mean_dice"], 3), _number(result["mean_hd95_mm"], 2), style="bold")
-    return table
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -57,19 +57,19 @@ class Experiment:
     probe: Probe
 
     @classmethod
-    def prepare(cls, config: Config, data: Path, on_progress: OnProgress | None = None) -> Experiment:
+    def prepare(cls, config: Config, data: Path | Dataset, on_progress: OnProgress | None = None) -> Experiment:
         """Check a data set, split it and read it.
 
         Args:
             config: the whole configuration.
-            data: folder in the nnU-Net raw layout.
+            data: folder in the nnU-Net raw layout, or what was read of one.
             on_progress: told how many of how many cases are read.
 
         Raises:
             DataError: anything wrong with the data.
             ConfigError: a configuration that does not fit it.
         """
-        dataset = read_dataset(data)
+        dataset = data if isinstance(data, Dataset) else read_dataset(data)
         check_channels(dataset, config)
         split = split_cases(dataset, config.data, config.seed)
         cases = (*split.train, *split.validation)

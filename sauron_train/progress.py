@@ -23,8 +23,8 @@ class Observer:
     def loading(self, done: int, total: int) -> None:
         """A case has been read."""
 
-    def started(self, info: RunInfo, how: str = "") -> None:
-        """Training is about to begin; `how` says how it trains and what it stores."""
+    def started(self, info: RunInfo, how: str = "", done: int = 0) -> None:
+        """Training is about to begin, or to go on after `done` epochs; `how` says how it trains and what it stores."""
 
     def step(self, epoch: int, done: int, total: int, loss: float) -> None:
         """A training step has been made."""
@@ -70,7 +70,7 @@ class Terminal(Observer):
         """Move the bar of the cases."""
         self._progress.update(self._cases, completed=done, total=total, visible=done < total)
 
-    def started(self, info: RunInfo, how: str = "") -> None:
+    def started(self, info: RunInfo, how: str = "", done: int = 0) -> None:
         """Say what is trained on what, and how."""
         self._info = info
         self.console.print(
@@ -79,9 +79,10 @@ class Terminal(Observer):
             f"U-Net with {sum(layer.filters for layer in info.layers):,} filters in {len(info.layers)} layers, "
             f"{info.parameters:,} parameters, {info.flops / 1e9:.2f} GFLOPs per patch"
             + (f"\n{escape(how)}" if how else "")
+            + (f"\n{done} of {info.epochs_planned} epochs are done; going on" if done else "")
         )
         self.console.print(f"[dim]{_HEADER}", highlight=False)
-        self._progress.update(self._epochs, total=info.epochs_planned, visible=True)
+        self._progress.update(self._epochs, total=info.epochs_planned, completed=done, visible=True)
 
     def step(self, epoch: int, done: int, total: int, loss: float) -> None:
         """Move the bar by a step."""

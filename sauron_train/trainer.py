@@ -26,7 +26,7 @@ from sauron_train.complexity import complexity
 from sauron_train.config import Config, HardwareConfig, OptimizerConfig
 from sauron_train.describe import training_line
 from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
-from sauron_train.errors import ConfigError, SauronError
+from sauron_train.errors import ConfigError, RunError, SauronError
 from sauron_train.experiment import Experiment
 from sauron_train.losses import deep_supervision_loss
 from sauron_train.models.unet import UNet, UNetSpec
@@ -35,7 +35,8 @@ from sauron_train.progress import Observer
 from sauron_train.pruning.policy import History
 from sauron_train.pruning.records import LayerRecord
 from sauron_train.pruning.sauron import Sauron
-from sauron_train.runlog import EpochRow, Pruning, RunWriter
+from sauron_train.runlog import EpochRow, Pruning, Run, RunWriter
+from sauron_train.runlog.claim import claimed
 from sauron_train.runlog.files import checkpoint_file
 from sauron_train.storage import MapsPlan, keeps_weights, plan_maps
 from sauron_train.validation import Validation, validate
@@ -75,14 +76,21 @@ class Trainer:
 
     Args:
         experiment: configuration and data, checked and read.
-        out: the run folder to make.
+        out: the run folder to make, or with a `state` the one to go on with.
         observer: told how it goes.
+        state: what `checkpoint.load_state` read: go on from there, to the last bit as if it had never stopped.
 
     Raises:
-        RunError: the folder exists.
+        RunError: the folder exists, or the state is not that of this run.
     """
 
-    def __init__(self, experiment: Experiment, out: Path, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        out: Path,
+        observer: Observer | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
         self.experiment = experiment
         self.config: Config = experiment.config
         self.observer = observer or Observer()
@@ -107,22 +115,30 @@ class Trainer:
         info = experiment.run_info(
             spec, self.sauron.graph, self._complexity(), device=device_name(self.fabric.device), versions=versions()
         )
-        self.writer = RunWriter.create(out, self.config, info)
-        self.writer.write_probe(experiment.probe)
+        if state is None:
+            self.writer = RunWriter.create(out, self.config, info)
+            self.writer.write_probe(experiment.probe)
+        else:
+            # Plan and info are those of the whole network, so it is cut to what was left of it only now.
+            self._restore(out, state)
+            self.writer = RunWriter.reopen(out, info)
 
     def run(self) -> None:
-        """Train all epochs; the run folder says how it ended, also when it is interrupted or fails."""
-        try:
-            self.observer.started(self.writer.info, f"{training_line(self.config)}\n{self.maps_plan}")
-            for epoch in range(1, self.config.epochs + 1):
-                self.run_epoch(epoch)
-        except KeyboardInterrupt:
-            self.writer.finish("stopped", "interrupted by the user")
-            raise
-        except BaseException as error:
-            self.writer.finish("failed", str(error).split("\n")[0])
-            raise
-        self.writer.finish("finished")
+        """Train all epochs that are left; the run folder says how it ended, also when it is interrupted or fails."""
+        done = len(self.history.train_losses)
+        with claimed(self.writer.path):
+            try:
+                self.observer.started(self.writer.info, f"{training_line(self.config)}\n{self.maps_plan}", done)
+                for epoch in range(done + 1, self.config.epochs + 1):
+                    self.run_epoch(epoch)
+            except KeyboardInterrupt:
+                self.writer.finish("stopped", "interrupted by the user")
+                raise
+            except BaseException as error:
+                self.writer.finish("failed", str(error).split("\n")[0])
+                raise
+            self.writer.finish("finished")
+            self.writer.drop_states()
 
     def run_epoch(self, epoch: int) -> None:
         """One epoch, from the first step to its commit."""
@@ -166,10 +182,7 @@ class Trainer:
         row = replace(row, seconds=time.perf_counter() - started)
         rows = layer_rows(epoch, self.sauron.graph, measured, outcome.layers, outcome.records)
         self.writer.commit_epoch(row, rows, outcome.records)
-        if not keeps_weights(self.config, self.maps_plan.epochs, epoch - 1):
-            # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those
-            # between epochs with maps are only kept until the next are there.
-            self.writer.drop_checkpoint(epoch - 1)
+        self._drop_old(epoch)
         self.observer.epoch(row)
 
     def train(self, epoch: int) -> tuple[TrainLosses, list[Tensor]]:
@@ -258,16 +271,39 @@ class Trainer:
         )
         checkpoint.save_checkpoint(self.writer.path / checkpoint_file(row.epoch), self.network, info)
 
+    def _drop_old(self, epoch: int) -> None:
+        # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those between
+        # epochs with maps are only kept until the next are there.
+        for old in Run(self.writer.path).checkpoints():
+            if old < epoch and not keeps_weights(self.config, self.maps_plan.epochs, old):
+                self.writer.drop_checkpoint(old)
+        self.writer.drop_states(but=epoch)
+
     def _save_state(self, epoch: int) -> None:
         state = {
-            "epoch": epoch,
+            "config": self.config.model_dump(by_alias=True, mode="json"),
+            "history": {"train": list(self.history.train_losses), "val": list(self.history.val_losses)},
             "model": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
             "sauron": self.sauron.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        checkpoint.save_state(self.writer.path, state)
+        checkpoint.save_state(self.writer.path, epoch, state)
+
+    def _restore(self, run: Path, state: Mapping[str, Any]) -> None:
+        try:
+            self.sauron.load_state_dict(state["sauron"])
+            self.network.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+            self.history = History(tuple(state["history"]["train"]), tuple(state["history"]["val"]))
+            torch.set_rng_state(state["torch_rng"])
+        except (SauronError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+            raise RunError(f"what run {run.name} left to go on from does not fit it ({reason})") from None
 
 
 def make_fabric(config: HardwareConfig) -> Fabric:

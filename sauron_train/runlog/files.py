@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ DISTANCES = "distances"
 PROBE = "probe.safetensors"
 PREDICTION = "prediction.safetensors"
 
+_TEMPORARY = re.compile(r"\..+\.(?:safetensors|pt|json|jsonl|yaml|csv)\.\w{8}")
+
 
 def epoch_folder(epoch: int) -> str:
     """Folder of one epoch's maps, relative to the run: `maps/epoch_0005`."""
@@ -46,6 +49,11 @@ def distances_file(epoch: int) -> str:
 def checkpoint_file(epoch: int) -> str:
     """File of one epoch's weights, relative to the run."""
     return f"{CHECKPOINTS}/epoch_{epoch:04d}.safetensors"
+
+
+def resume_file(epoch: int) -> str:
+    """File of what training needs to go on after an epoch, relative to the run."""
+    return f"{CHECKPOINTS}/resume_{epoch:04d}.pt"
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -94,6 +102,13 @@ def append(path: Path, text: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes left that were killed before they could rename it."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ import pandas as pd
 from sauron_train.config import Config
 from sauron_train.errors import RunError
 from sauron_train.runlog import files
+from sauron_train.runlog.claim import claimed
 from sauron_train.runlog.reader import Run
 from sauron_train.runlog.writer import RunWriter, csv_lines, now
 
@@ -27,7 +28,7 @@ class Revision:
     Used as a context; `writer` writes maps, distances and probe images aside.
 
     Raises:
-        RunError: the run is still training, or its folder cannot be written.
+        RunError: the run is still training, or its folder cannot be written or is being written by another process.
     """
 
     def __init__(self, run: Run) -> None:
@@ -36,10 +37,13 @@ class Revision:
         self.run = run
 
     def __enter__(self) -> Self:
-        try:
-            self._aside = Path(tempfile.mkdtemp(dir=self.run.path, prefix=".revision."))
-        except OSError as error:
-            raise RunError(f"{self.run.path} cannot be written: {error.strerror}") from None
+        with ExitStack() as stack:
+            stack.enter_context(claimed(self.run.path))
+            try:
+                self._aside = Path(tempfile.mkdtemp(dir=self.run.path, prefix=".revision."))
+            except OSError as error:
+                raise RunError(f"{self.run.path} cannot be written: {error.strerror}") from None
+            self._claim = stack.pop_all()
         self.writer = RunWriter(self._aside, self.run.info)
         return self
 
@@ -47,6 +51,7 @@ class Revision:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._aside, ignore_errors=True)
+        self._claim.close()
 
     def commit(
         self, layers: pd.DataFrame, config: Config, probe_images: Sequence[str], stale: Iterable[str] = ()

@@ -74,14 +74,20 @@ class RunWriter:
         return writer
 
     @classmethod
-    def reopen(cls, path: Path) -> RunWriter:
+    def reopen(cls, path: Path, info: RunInfo | None = None) -> RunWriter:
         """Go on with a run that was stopped: what an epoch left that was never committed is taken away first.
+
+        Args:
+            path: the run folder.
+            info: where and with what it goes on; None = as before. When it began and was analysed stays.
 
         Raises:
             RunError: no run, or a damaged one.
         """
         run = Run(path)
-        last, info = run.last_epoch, run.info
+        last, before = run.last_epoch, run.info
+        info = replace(info or before, created=before.created, analysed=before.analysed)
+        files.sweep(path)
         for name, epoch_of in ((files.EPOCHS, _first_cell), (files.LAYERS, _first_cell), (files.PRUNINGS, _json_epoch)):
             lines = whole_lines(path / name).splitlines(keepends=True)
             kept = [line for line in lines if (epoch := epoch_of(line)) is None or epoch <= last]
@@ -121,6 +127,12 @@ class RunWriter:
     def drop_checkpoint(self, epoch: int) -> None:
         """Remove the weights of an epoch, if they are there."""
         (self.path / files.checkpoint_file(epoch)).unlink(missing_ok=True)
+
+    def drop_states(self, but: int | None = None) -> None:
+        """Remove what was kept to go on from, except that of one epoch."""
+        for path in (self.path / files.CHECKPOINTS).glob("resume_*.pt"):
+            if but is None or path != self.path / files.resume_file(but):
+                path.unlink(missing_ok=True)
 
     def commit_epoch(self, row: EpochRow, layers: Sequence[LayerRow], prunings: Sequence[Pruning]) -> None:
         """Make the epoch part of the run; everything else of this epoch must have been written before."""

@@ -15,6 +15,7 @@ from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.policy import History, LayerState
 from sauron_train.pruning.sauron import Sauron
 from sauron_train.pruning.surgery import cut_network
+from sauron_train.runlog.files import resume_file
 
 
 def pruned(dim: int, norm: str) -> tuple[UNet, Sauron]:
@@ -72,9 +73,9 @@ def test_the_method_goes_on_from_its_state(tmp_path: Path) -> None:
     model, method = pruned(2, "instance")
     method.states["enc_conv_1"] = LayerState(step=3, patience=2, removed=1)
     (tmp_path / "checkpoints").mkdir()
-    checkpoint.save_state(tmp_path, {"sauron": method.state_dict()})
+    checkpoint.save_state(tmp_path, 3, {"sauron": method.state_dict()})
     other = Sauron(model, torch.zeros(1, 1, 8, 8), {"seed": 99}, UNet.layer_name)
-    other.load_state_dict(checkpoint.load_state(tmp_path)["sauron"])
+    other.load_state_dict(checkpoint.load_state(tmp_path, 3)["sauron"])
     assert other.states == method.states
     assert other.graph.filters("enc_conv_2") == (1, 3)
     batch = [torch.randn(2, 1, 8, 8)]
@@ -89,11 +90,11 @@ class Evil:
 
 def test_a_resume_state_cannot_run_code(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    torch.save({"optimizer": Evil()}, tmp_path / checkpoint.RESUME)
+    torch.save({"optimizer": Evil()}, tmp_path / resume_file(3))
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoint.load_state(tmp_path)
-    (tmp_path / checkpoint.RESUME).write_bytes(pickle.dumps(Evil()))
+        checkpoint.load_state(tmp_path, 3)
+    (tmp_path / resume_file(3)).write_bytes(pickle.dumps(Evil()))
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoint.load_state(tmp_path)
+        checkpoint.load_state(tmp_path, 3)
     with pytest.raises(RunError, match="cannot go on"):
-        checkpoint.load_state(tmp_path / "nowhere")
+        checkpoint.load_state(tmp_path / "nowhere", 3)

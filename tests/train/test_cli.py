@@ -156,6 +156,7 @@ def test_a_run_that_is_terminated_says_so_and_keeps_its_latest_network(phantom: 
         rest = process.stdout.read()
     assert process.returncode == 130
     assert "stopped; the epochs that were finished are whole in" in rest
+    assert f"Go on with: sauron-train resume {out}" in rest
     run = Run(out)
     assert run.status == "stopped"
     assert run.last_epoch >= 3
