@@ -23,8 +23,9 @@ GRID = ".sauron-grid[data-ready*='|']"
 
 @pytest.fixture
 def lab(root: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of a notebook in JupyterLab, which knows the runs as a user would tell it."""
-    shutil.copy(views()["feature_maps"], tmp_path / "feature_maps.ipynb")
+    """The address of notebooks in JupyterLab, with NAME for theirs; it knows the runs as a user would tell it."""
+    for name, notebook in views().items():
+        shutil.copy(notebook, tmp_path / f"{name}.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,18 +48,51 @@ def lab(root: Path, tmp_path: Path) -> Iterator[str]:
                 time.sleep(0.2)
             else:
                 pytest.fail((tmp_path / "lab.log").read_text())
-            yield f"http://127.0.0.1:{port}/lab/workspaces/new/tree/feature_maps.ipynb?reset&token=abc"
+            yield f"http://127.0.0.1:{port}/lab/workspaces/new/tree/NAME.ipynb?reset&token=abc"
         finally:
             process.terminate()
             process.wait(30)
 
 
-def test_the_notebook_explores_a_run_and_an_image(lab: str, page: Any, image: Path) -> None:
-    page.goto(lab)
+def run_notebook(page: Any, lab: str, name: str) -> None:
+    """Open a notebook and run its first cell."""
+    page.goto(lab.replace("NAME", name))
     page.wait_for_selector(".jp-Cell .cm-content")
     page.wait_for_selector("#jp-main-statusbar >> text=Idle")
     page.locator(".jp-Cell .cm-content").first.click()
     page.keyboard.press("Shift+Enter")
+
+
+def test_every_panel_works_in_its_notebook(lab: str, page: Any) -> None:
+    chart = ".sauron-chart[data-ready=yes]"
+    run_notebook(page, lab, "layer_trends")
+    page.wait_for_selector(chart)
+    page.get_by_text("Heat map", exact=True).click()
+    page.wait_for_selector(".sauron-chart[data-traces='2']")
+    page.locator(".sauron-changes").get_by_role("button", name="enc_conv_1", exact=True).click()
+    page.wait_for_selector(".sauron-changes tr[data-id=enc_conv_1][aria-current]")
+    run_notebook(page, lab, "pruning")
+    page.wait_for_selector(".sauron-network[data-ready=yes]")
+    page.wait_for_selector(chart)
+    before = page.get_attribute(".sauron-network", "data-epoch")
+    page.get_by_role("slider", name="Epoch").press("Home")
+    page.wait_for_selector(f".sauron-network:not([data-epoch='{before}'])")
+    page.locator("[data-layer=dec_conv_1]").click()
+    page.wait_for_selector("h2:text-is('dec_conv_1')")
+    assert not page.get_by_role("button", name="Its trends").is_visible(), "there are no tabs to go to"
+    run_notebook(page, lab, "compare")
+    page.wait_for_selector(chart)
+    page.get_by_label("Curve", exact=True).select_option("flops")
+    page.wait_for_selector("h2:text-is('FLOPs left')")
+    run_notebook(page, lab, "dashboard")
+    page.get_by_role("tab", name="Pruning").click()
+    page.wait_for_selector(".sauron-network[data-ready=yes]")
+    page.get_by_role("button", name="Its maps").click()
+    page.wait_for_selector(GRID)
+
+
+def test_the_notebook_explores_a_run_and_an_image(lab: str, page: Any, image: Path) -> None:
+    run_notebook(page, lab, "feature_maps")
     page.wait_for_selector(GRID)
     page.press(".sauron-grid-canvas >> nth=0", "End")
     page.wait_for_selector(".sauron-strip button")
