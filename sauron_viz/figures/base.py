@@ -6,39 +6,36 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
+from sauron_viz.figures.plot import Plot
 from sauron_viz.theme import dark_swaps
 
 
-def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), **layout: Any) -> go.Figure:
+def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), **layout: Any) -> Plot:
     """An empty figure with named axes; the page shows through, and its script sets the colours of text and grid."""
-    figure = go.Figure()
-    axis = {
-        "title_font_size": 13,
+    axis: dict[str, Any] = {
         "showline": True,
         "ticks": "outside",
         "ticklen": 4,
-        "title_standoff": 10,
         "automargin": True,
     }
-    figure.update_layout(
-        template="none",
+    figure = Plot(
         height=height,
         margin={"l": 66, "r": 18, "t": 14, "b": 52},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font_size=13,
+        font={"size": 13},
         hovermode="closest",
         dragmode="zoom",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "font_size": 12.5},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": 12.5}},
         meta={"dark": dark_swaps(layers), "mark": []},
         # The same value keeps zoom and hidden lines when a growing run is drawn again.
         uirevision="run",
     )
     figure.update_layout(**layout)
-    figure.update_xaxes(title_text=x_title, showgrid=False, zeroline=False, **axis)
-    figure.update_yaxes(title_text=y_title, zeroline=False, **axis)
+    title = {"font": {"size": 13}, "standoff": 10}
+    figure.update_xaxes(title={**title, "text": x_title}, showgrid=False, zeroline=False, **axis)
+    figure.update_yaxes(title={**title, "text": y_title}, zeroline=False, **axis)
     return figure
 
 
@@ -52,7 +49,7 @@ def whole_ticks(last: int) -> int | None:
     return 1 if last <= 10 else None
 
 
-def span_epochs(figure: go.Figure, epochs: pd.Series[int]) -> None:
+def span_epochs(figure: Plot, epochs: pd.Series[int]) -> None:
     """The same axis from 0 to the last epoch in all charts over epochs, so that they can be read together.
 
     Around the one epoch of a run that has no other.
@@ -65,9 +62,9 @@ def span_epochs(figure: go.Figure, epochs: pd.Series[int]) -> None:
     figure.update_xaxes(range=[0, last * 1.015 + 0.2], dtick=whole_ticks(last))
 
 
-def markable(figure: go.Figure, axes: Sequence[tuple[str, str]] = (("x", "paper"),), layer: str = "below") -> None:
+def markable(figure: Plot, axes: Sequence[tuple[str, str]] = (("x", "paper"),), layer: str = "below") -> None:
     """Let the page draw a line at the epoch that is looked at, which moves more often than the figure changes.
 
     `axes` are the x axis of each plot and what the line is as high as: "paper" or "y2 domain".
     """
-    figure.update_layout(meta={**figure.layout.meta, "mark": [{"xref": x, "yref": y, "layer": layer} for x, y in axes]})
+    figure.update_layout(meta={"mark": [{"xref": x, "yref": y, "layer": layer} for x, y in axes]})

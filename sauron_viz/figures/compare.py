@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from sauron_viz.figures.base import blank, markable, whole_ticks
+from sauron_viz.figures.plot import Plot
 from sauron_viz.groups import Group
 from sauron_viz.theme import SAFE
 
@@ -53,7 +52,7 @@ def colours(groups: Sequence[Group]) -> list[str]:
     return found
 
 
-def comparison(groups: Sequence[Group], curve: Curve, window: int = 1) -> go.Figure | None:
+def comparison(groups: Sequence[Group], curve: Curve, window: int = 1) -> Plot | None:
     """Mean over the seeds of each group, with the range between the lowest and the highest; the baseline is dashed.
 
     A dotted line goes on at the height where the baseline ended. None where no run has such values.
@@ -84,12 +83,14 @@ def comparison(groups: Sequence[Group], curve: Curve, window: int = 1) -> go.Fig
         )
         if group.is_baseline:
             line = {"color": colour, "width": 1.2, "dash": "dot"}
-            figure.add_shape(type="line", xref="paper", x0=0, x1=1, y0=mean[-1], y1=mean[-1], line=line, layer="below")
+            figure.add_shape(
+                type="line", xref="paper", yref="y", x0=0, x1=1, y0=mean[-1], y1=mean[-1], line=line, layer="below"
+            )
     if not drawn:
         return None
     if curve.percent_of:
         figure.update_yaxes(range=[0, 104])
-    figure.update_layout(meta={"dark": figure.layout.meta["dark"] | DARK, "mark": []})
+    figure.update_layout(meta={"dark": DARK})
     figure.update_xaxes(range=[0, last * 1.015 + 0.2], dtick=whole_ticks(last))
     markable(figure)
     return figure
@@ -109,7 +110,7 @@ def _scale(group: Group, curve: Curve) -> float:
     return 100 / max(whole[curve.percent_of], 1) if curve.percent_of else 1.0
 
 
-def _band(figure: go.Figure, group: Group, colour: str, band: tuple[list[int], list[float], list[float]]) -> None:
+def _band(figure: Plot, group: Group, colour: str, band: tuple[list[int], list[float], list[float]]) -> None:
     x, low, high = band
     figure.add_scatter(
         x=[*x, *reversed(x)],

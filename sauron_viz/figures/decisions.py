@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from sauron_viz.figures.base import numbers, span_epochs
+from sauron_viz.figures.plot import Plot
 from sauron_viz.figures.rows import Line, Row, stacked
 from sauron_viz.reasons import CONDITIONS
 from sauron_viz.theme import MARK, VALIDATION
@@ -15,7 +15,7 @@ _HELD, _NOT = "#44aa99", "#cc6677"
 _STRIP = 17
 
 
-def decision_lines(layer: pd.DataFrame) -> go.Figure:
+def decision_lines(layer: pd.DataFrame) -> Plot:
     """τ among the δ_prune of a layer's maps, its patience, and which conditions for a rise held.
 
     Args:
@@ -55,11 +55,12 @@ def _patience(known: pd.DataFrame) -> Row:
     return Row("Patience (epochs until τ may rise)", [line], 60, axis)
 
 
-def _strip(figure: go.Figure, known: pd.DataFrame, asked: list[str]) -> None:
+def _strip(figure: Plot, known: pd.DataFrame, asked: list[str]) -> None:
     values = [[None if pd.isna(held) else float(_held(held)) for held in known[column]] for column in reversed(asked)]
     names = [CONDITIONS[column] for column in reversed(asked)]
     words = [["" if v is None else "held" if v else "did not hold" for v in row] for row in values]
-    figure.add_heatmap(
+    figure.add(
+        "heatmap",
         x=_epochs(known),
         y=names,
         z=values,

@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from sauron_viz.figures.base import blank, markable, whole_ticks
 from sauron_viz.figures.measures import Measure
+from sauron_viz.figures.plot import Plot
 from sauron_viz.theme import CIVIDIS_SCALE, MARK
 
 _ROW = 19
 _ROOM = 90
 
 
-def layer_heat(
-    grid: pd.DataFrame, measure: Measure, highlight: str = "", removed: pd.DataFrame | None = None
-) -> go.Figure:
+def layer_heat(grid: pd.DataFrame, measure: Measure, highlight: str = "", removed: pd.DataFrame | None = None) -> Plot:
     """Layers from input (top) to output, epochs from left to right; a dot where a layer lost filters.
 
     Args:
@@ -30,7 +28,8 @@ def layer_heat(
     layers, epochs = [str(name) for name in grid.index], [int(epoch) for epoch in grid.columns]
     figure = blank(max(260, _ROW * len(layers) + _ROOM), "epoch", "", showlegend=False)
     figure.update_layout(margin={"l": 104, "r": 18, "t": 10, "b": 52})
-    figure.add_heatmap(
+    figure.add(
+        "heatmap",
         x=epochs,
         y=layers,
         z=[[None if pd.isna(value) else float(f"{value:.5g}") for value in row] for row in grid.to_numpy()],
@@ -59,7 +58,7 @@ def _range(measure: Measure) -> dict[str, Any]:
     return {"zmin": 0} if measure.column in ("removed", "patience", "threshold", "filters") else {}
 
 
-def _cuts(figure: go.Figure, removed: pd.DataFrame, layers: list[str]) -> None:
+def _cuts(figure: Plot, removed: pd.DataFrame, layers: list[str]) -> None:
     table = removed.reindex(layers)
     rows, columns = np.nonzero(table.to_numpy() > 0)
     figure.add_scatter(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from sauron_train.runlog.schema import Array
 from sauron_viz.figures.base import blank, markable, numbers, span_epochs
+from sauron_viz.figures.plot import Plot
 from sauron_viz.theme import MARK, VALIDATION
 
 _MANY_VOXELS = 200
@@ -16,7 +16,7 @@ _NEAREST, _REFERENCE = "#332288", "#44aa99"
 
 def filter_history(
     distances: pd.DataFrame, epochs: pd.Series[int], threshold: pd.Series[float] | None, gone: int | None
-) -> go.Figure:
+) -> Plot:
     """How far a map was from the nearest other and from the reference, epoch by epoch, and when it went.
 
     Args:
@@ -55,9 +55,18 @@ def filter_history(
             hovertemplate="epoch %{x}: τ %{y:.3f}<extra></extra>",
         )
     if gone is not None and gone > 0:
-        figure.add_vline(x=gone, line={"color": MARK, "width": 2})
+        line = {"color": MARK, "width": 2}
+        figure.add_shape(type="line", xref="x", yref="paper", x0=gone, x1=gone, y0=0, y1=1, line=line)
         figure.add_annotation(
-            x=gone, y=1, yref="paper", text="removed", showarrow=False, xanchor="left", xshift=4, font={"color": MARK}
+            x=gone,
+            xref="x",
+            y=1,
+            yref="paper",
+            text="removed",
+            showarrow=False,
+            xanchor="left",
+            xshift=4,
+            font={"color": MARK},
         )
     figure.update_yaxes(rangemode="tozero")
     span_epochs(figure, epochs)
@@ -65,13 +74,14 @@ def filter_history(
     return figure
 
 
-def value_histogram(values: Array, unit: str = "value of the map") -> go.Figure:
+def value_histogram(values: Array, unit: str = "value of the map") -> Plot:
     """How the values of a map are distributed, in 60 steps of its range."""
     figure = blank(260, unit, "voxels", bargap=0.04)
     known = values[np.isfinite(values)].ravel()
     if len(known):
         counts, edges = np.histogram(known, bins=60)
-        figure.add_bar(
+        figure.add(
+            "bar",
             x=((edges[1:] + edges[:-1]) / 2).tolist(),
             y=counts.tolist(),
             name="voxels",

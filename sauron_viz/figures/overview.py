@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
-
 from sauron_viz.figures.base import blank
+from sauron_viz.figures.plot import Plot
 from sauron_viz.summaries import Summary
 from sauron_viz.theme import MARK, SAFE
 
@@ -26,7 +25,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def dice_against_flops(summaries: Sequence[Summary], ticked: Sequence[str] = (), current: str = "") -> go.Figure | None:
+def dice_against_flops(summaries: Sequence[Summary], ticked: Sequence[str] = (), current: str = "") -> Plot | None:
     """Validation Dice over the share of FLOPs left, one point per run, with the Pareto front of each data set.
 
     Colour: data set; symbol: how it was trained. Ticked runs are ringed, the current one in orange. None where no run
@@ -47,7 +46,7 @@ def dice_against_flops(summaries: Sequence[Summary], ticked: Sequence[str] = (),
     return figure
 
 
-def _points(figure: go.Figure, dataset: str, colour: str, runs: list[Summary]) -> None:
+def _points(figure: Plot, dataset: str, colour: str, runs: list[Summary]) -> None:
     places = [(100 * (s.flops or 0.0), s.dice or 0.0) for s in runs]
     front = pareto(places)
     if len(front) > 1:
@@ -79,7 +78,7 @@ def _points(figure: go.Figure, dataset: str, colour: str, runs: list[Summary]) -
     )
 
 
-def _rings(figure: go.Figure, runs: Sequence[Summary], colour: str) -> None:
+def _rings(figure: Plot, runs: Sequence[Summary], colour: str) -> None:
     figure.add_scatter(
         x=[100 * (s.flops or 0) for s in runs],
         y=[s.dice or 0 for s in runs],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from sauron_train.runlog import RunInfo
 from sauron_viz.figures.base import numbers, span_epochs
+from sauron_viz.figures.plot import Plot
 from sauron_viz.figures.rows import Line, Row, stacked
 from sauron_viz.theme import SAFE, TRAIN, VALIDATION
 
@@ -15,7 +15,7 @@ _TIME, _MEMORY = "#332288", "#882255"
 _PERCENT = "%{y:.1f} %"
 
 
-def progress_lines(epochs: pd.DataFrame, info: RunInfo) -> go.Figure:
+def progress_lines(epochs: pd.DataFrame, info: RunInfo) -> Plot:
     """What is left of the network, Dice, loss, seconds per epoch and memory, one above the other on one axis of epochs.
 
     Epoch 0 is the whole network; a run that was made and not trained has only its own epoch. Training and validation
@@ -26,7 +26,7 @@ def progress_lines(epochs: pd.DataFrame, info: RunInfo) -> go.Figure:
     return figure
 
 
-def cost_lines(epochs: pd.DataFrame, info: RunInfo) -> go.Figure:
+def cost_lines(epochs: pd.DataFrame, info: RunInfo) -> Plot:
     """FLOPs, parameters and filters left, in percent of the unpruned network."""
     figure = stacked([_left(epochs, info, 280)])
     span_epochs(figure, epochs["epoch"])

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import plotly.graph_objects as go
-
 from sauron_viz.figures.base import blank, markable
+from sauron_viz.figures.plot import Plot
 
 _DASHES = {"solid": "━━", "dash": "╍╍", "dot": "┅┅"}
 _HEADING = 30
@@ -33,7 +32,7 @@ class Line:
     steps: bool = False
     named: bool = True
 
-    def add_to(self, figure: go.Figure, place: int, heading: str) -> None:
+    def add_to(self, figure: Plot, place: int, heading: str) -> None:
         """Draw it into the plot at that place from the top, from 1, which has this heading."""
         figure.add_scatter(
             x=list(self.x),
@@ -75,14 +74,14 @@ class Row:
     axis: dict[str, Any] = field(default_factory=dict)
 
 
-def stacked(rows: Sequence[Row], **layout: Any) -> go.Figure:
+def stacked(rows: Sequence[Row], **layout: Any) -> Plot:
     """One figure of all rows; the pointer reads the same epoch in all of them."""
     inner = sum(row.height + _HEADING for row in rows)
     figure = blank(inner + _BELOW, "epoch", "", **layout)
     figure.update_layout(
         margin={"l": 60, "r": 18, "t": 0, "b": _BELOW}, showlegend=False, hovermode="x unified", hoversubplots="axis"
     )
-    template = figure.layout.yaxis.to_plotly_json()
+    template = dict(figure.layout["yaxis"])
     top = float(inner)
     for place, row in enumerate(rows, start=1):
         bottom = top - _HEADING - row.height
@@ -91,7 +90,7 @@ def stacked(rows: Sequence[Row], **layout: Any) -> go.Figure:
             | {"domain": [bottom / inner, (bottom + row.height) / inner], "anchor": "x", "nticks": 5}
             | row.axis
         )
-        figure.update_layout({"yaxis" if place == 1 else f"yaxis{place}": axis})
+        figure.update_layout(**{"yaxis" if place == 1 else f"yaxis{place}": axis})
         keys = [line.key for line in row.lines if line.named] if len(row.lines) > 1 else []
         figure.add_annotation(
             text="&nbsp;&nbsp; ".join([f"<b>{row.heading}</b>", *keys]),

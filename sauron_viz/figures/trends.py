@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from sauron_train.analysis.trends import change
 from sauron_train.runlog import LayerInfo
 from sauron_viz.figures.base import blank, markable, numbers, span_epochs
 from sauron_viz.figures.measures import Measure, shown_values
+from sauron_viz.figures.plot import Plot
 from sauron_viz.theme import layer_colours
 
 _FEW_POINTS = 4
@@ -24,7 +25,7 @@ _CELL_GAP = 34
 
 def measure_by_layer(
     layers: pd.DataFrame, infos: Sequence[LayerInfo], measure: Measure, chosen: Sequence[str], highlight: str = ""
-) -> go.Figure:
+) -> Plot:
     """One point per chosen layer, from input to output: what there is to see of a single epoch.
 
     Raises:
@@ -50,7 +51,7 @@ def measure_by_layer(
 
 def measure_lines(
     layers: pd.DataFrame, infos: Sequence[LayerInfo], measure: Measure, chosen: Sequence[str], highlight: str = ""
-) -> go.Figure:
+) -> Plot:
     """One line per chosen layer over epochs, coloured by depth; dots where the layer was cut.
 
     A line goes on over epochs that have no value; where there are few, each is a small dot. Encoder solid, decoder
@@ -94,7 +95,7 @@ def measure_multiples(
     chosen: Sequence[str],
     highlight: str = "",
     same: bool = True,
-) -> go.Figure:
+) -> Plot:
     """A small plot for each chosen layer, with its change between the thirds in the heading.
 
     The axes are the `same` for all, or each has a vertical one of its own.
@@ -110,7 +111,7 @@ def measure_multiples(
     inner = rows * _CELL_HEIGHT + (rows - 1) * _CELL_GAP
     figure = blank(inner + 78, "", "", every, showlegend=False)
     figure.update_layout(margin={"l": 58, "r": 12, "t": 28, "b": 50})
-    look = {"x": figure.layout.xaxis.to_plotly_json(), "y": figure.layout.yaxis.to_plotly_json()}
+    look = deepcopy({"x": figure.layout["xaxis"], "y": figure.layout["yaxis"]})
     width = (1 - (columns - 1) * gap) / columns
     lows, highs, marks = [], [], []
     for place, info in enumerate(shown):
@@ -131,7 +132,7 @@ def measure_multiples(
             | {"domain": [bottom, top], "anchor": f"x{end}", "matches": "y" if same else None, "nticks": 4}
             | {"showticklabels": column == 0 or not same, "title": {"text": ""}},
         }
-        figure.update_layout(axes)
+        figure.update_layout(**axes)
         colour = colours[info.name]
         figure.add_scatter(
             x=x,
@@ -201,7 +202,7 @@ def _third_means(x: Sequence[int], y: Sequence[float | None]) -> list[tuple[int,
 
 
 def _thirds(
-    figure: go.Figure,
+    figure: Plot,
     layer: str,
     points: tuple[Sequence[int], Sequence[float | None]],
     colour: str,
@@ -225,13 +226,14 @@ def _thirds(
         )
 
 
-def _bands(figure: go.Figure, epochs: pd.Series[int]) -> None:
+def _bands(figure: Plot, epochs: pd.Series[int]) -> None:
     if not len(epochs) or epochs.nunique() < 3:
         return
     first, last = int(epochs.min()), int(epochs.max())
     third = (last - first + 1) // 3
     for start, stop in ((first, first + third - 1), (last - third + 1, last)):
-        figure.add_vrect(x0=start, x1=stop, fillcolor=_BAND, line_width=0, layer="below")
+        edges = {"xref": "x", "yref": "paper", "x0": start, "x1": stop, "y0": 0, "y1": 1, "line": {"width": 0}}
+        figure.add_shape(type="rect", fillcolor=_BAND, layer="below", **edges)
 
 
 def _heading(name: str, x: Sequence[int], y: Sequence[float | None], highlight: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from sauron_viz.figures import (
     Measure,
@@ -19,6 +18,7 @@ from sauron_viz.figures import (
 )
 from sauron_viz.figures.base import numbers
 from sauron_viz.figures.measures import shown_values
+from sauron_viz.figures.plot import Plot
 from sauron_viz.figures.trends import third_marks
 from sauron_viz.runs import RunView
 from sauron_viz.theme import layer_colours
@@ -212,7 +212,7 @@ class LayerTrendsPanel(Panel):
         note = "" if view.derived else " ".join(filter(None, (_NOTES[self.form.value], thick)))
         chart.draw(self._figure(view, wanted), f"{wanted.meaning} {note}".strip())
 
-    def _figure(self, view: RunView, wanted: Measure) -> go.Figure:
+    def _figure(self, view: RunView, wanted: Measure) -> Plot:
         table, layers, chosen = self._table(view, wanted.column), self.viewer.layers, self.picker.value
         highlight = self.viewer.state.layer
         if view.derived:

@@ -296,7 +296,7 @@ class SampleRun:
             {
                 "name": self.path.name,
                 "epochs": spec.epochs,
-                "data": {"patch": [32] * spec.dim},
+                "data": {"patch": [max(32, 2 ** (spec.levels - 1))] * spec.dim},
                 "network": {
                     "dim": spec.dim,
                     "levels": spec.levels,

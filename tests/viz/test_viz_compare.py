@@ -92,8 +92,9 @@ def test_a_curve_goes_as_far_as_all_runs_have_come(tmp_path: Path) -> None:
 def test_the_figure_has_the_papers_colours_a_band_and_a_dashed_baseline(folder: Path) -> None:
     groups = grouped(folder, "sauron", "plain", "longer")
     assert len(set(colours(groups))) == len(groups)
-    figure = comparison(grouped(folder, "sauron", "plain"), DICE)
-    assert figure is not None
+    plot = comparison(grouped(folder, "sauron", "plain"), DICE)
+    assert plot is not None
+    figure = plot.figure()
     band, line = figure.data[0], figure.data[1]
     assert (line.name, line.line.dash, line.line.color) == ("baseline, 2 seeds", "dash", "#1f5fb4")
     assert (band.fill, len(band.x)) == ("toself", 12)
@@ -106,7 +107,7 @@ def test_the_figure_has_the_papers_colours_a_band_and_a_dashed_baseline(folder: 
 def test_every_curve_is_drawn_of_real_columns(folder: Path, curve: object) -> None:
     figure = comparison(grouped(folder, "sauron"), curve)  # type: ignore[arg-type]
     assert figure is not None
-    assert len(figure.data[-1].y) >= 1
+    assert len(figure.figure().data[-1].y) >= 1
 
 
 def test_the_table_sets_each_against_the_baseline(folder: Path, tmp_path: Path) -> None:

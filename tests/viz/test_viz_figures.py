@@ -35,7 +35,7 @@ def view(runs: Path) -> RunView:
 def test_one_line_per_chosen_layer_in_its_own_colour(view: RunView) -> None:
     infos = view.info.layers
     chosen = ["enc_conv_1", "dec_conv_4"]
-    figure = measure_lines(view.layers, infos, measure("delta_opt"), chosen, highlight="dec_conv_4")
+    figure = measure_lines(view.layers, infos, measure("delta_opt"), chosen, highlight="dec_conv_4").figure()
     assert [trace.name for trace in figure.data] == [*chosen, "p1", "p2"]
     colours = layer_colours([info.name for info in infos])
     assert [trace.line.color for trace in figure.data[:2]] == [colours[name] for name in chosen]
@@ -45,7 +45,9 @@ def test_one_line_per_chosen_layer_in_its_own_colour(view: RunView) -> None:
 
 
 def test_the_means_of_the_thirds_are_those_that_the_change_is_told_from(view: RunView) -> None:
-    figure = measure_lines(view.layers, view.info.layers, measure("dip"), ["enc_conv_2"], highlight="enc_conv_2")
+    figure = measure_lines(
+        view.layers, view.info.layers, measure("dip"), ["enc_conv_2"], highlight="enc_conv_2"
+    ).figure()
     first, last = figure.data[1:]
     rows = view.layers.query("layer == 'enc_conv_2'")
     assert (list(first.x), list(last.x)) == ([1, 4], [9, 12])
@@ -59,7 +61,7 @@ def test_small_plots_share_their_axes_or_not(view: RunView) -> None:
     infos = view.info.layers
     names = [info.name for info in infos]
     for same in (True, False):
-        figure = measure_multiples(view.layers, infos, measure("neighbours"), names, "enc_conv_1", same)
+        figure = measure_multiples(view.layers, infos, measure("neighbours"), names, "enc_conv_1", same).figure()
         lines = [trace for trace in figure.data if trace.name in names]
         assert [trace.name for trace in lines] == names
         assert len({trace.yaxis for trace in lines}) == len(names)
@@ -73,11 +75,11 @@ def test_small_plots_share_their_axes_or_not(view: RunView) -> None:
 
 def test_dots_mark_exactly_the_epochs_with_cuts(view: RunView) -> None:
     cuts = [cut.epoch for cut in view.prunings if cut.layer == "dec_conv_3"]
-    line = measure_lines(view.layers, view.info.layers, measure("filters"), ["dec_conv_3"]).data[0]
+    line = measure_lines(view.layers, view.info.layers, measure("filters"), ["dec_conv_3"]).figure().data[0]
     assert [x for x, size in zip(line.x, line.marker.size, strict=True) if size > 1] == cuts
     infos = view.info.layers
     grids = [grid_of(view.layers, infos, measure(name)) for name in ("filters_share", "removed")]
-    heat, dots = layer_heat(grids[0], measure("filters_share"), "dec_conv_3", grids[1]).data
+    heat, dots = layer_heat(grids[0], measure("filters_share"), "dec_conv_3", grids[1]).figure().data
     assert [x for x, y in zip(dots.x, dots.y, strict=True) if y == "dec_conv_3"] == cuts
     assert len(heat.z) == len(infos)
 
@@ -96,11 +98,11 @@ def test_shares_are_of_the_filters_at_the_start(view: RunView) -> None:
     assert list(share.index) == [info.name for info in infos]
     last = view.layers[view.layers["epoch"] == 12].set_index("layer")["filters"]
     assert share[12].tolist() == pytest.approx([100 * last[info.name] / info.filters for info in infos])
-    assert layer_heat(share, measure("filters_share")).data[0].zmax == 100
+    assert layer_heat(share, measure("filters_share")).figure().data[0].zmax == 100
 
 
 def test_costs_start_at_the_whole_network(view: RunView) -> None:
-    for figure in (cost_lines(view.epochs, view.info), progress_lines(view.epochs, view.info)):
+    for figure in (cost_lines(view.epochs, view.info).figure(), progress_lines(view.epochs, view.info).figure()):
         assert {trace.name: trace.y[0] for trace in figure.data[:3]} == dict.fromkeys(
             ("FLOPs", "parameters", "filters"), 100
         )
@@ -108,7 +110,7 @@ def test_costs_start_at_the_whole_network(view: RunView) -> None:
 
 
 def test_all_of_progress_stands_on_one_axis_of_epochs(view: RunView) -> None:
-    figure = progress_lines(view.epochs, view.info)
+    figure = progress_lines(view.epochs, view.info).figure()
     assert {trace.xaxis for trace in figure.data} == {None}
     headings = [annotation.text for annotation in figure.layout.annotations]
     for place, words in enumerate(("Left of the network (%)", "Dice", "Segmentation loss", "Seconds", "Memory")):
@@ -119,17 +121,19 @@ def test_all_of_progress_stands_on_one_axis_of_epochs(view: RunView) -> None:
 
 
 def test_scores_before_cuts_are_drawn_only_where_there_were_cuts(view: RunView, runs: Path) -> None:
-    names = [trace.name for trace in progress_lines(view.epochs, view.info).data if trace.meta == "Dice, validation"]
+    names = [
+        trace.name for trace in progress_lines(view.epochs, view.info).figure().data if trace.meta == "Dice, validation"
+    ]
     assert names == ["ventricle", "lesion", "mean", "before a cut"]
     off = Library(runs).open("off")
-    assert "before a cut" not in [trace.name for trace in progress_lines(off.epochs, off.info).data]
+    assert "before a cut" not in [trace.name for trace in progress_lines(off.epochs, off.info).figure().data]
 
 
 def test_decisions_show_the_conditions_that_were_asked_for(view: RunView) -> None:
     log = view.layers.query("layer == 'dec_conv_3'")
-    assert [trace.type for trace in decision_lines(log).data].count("heatmap") == 0
+    assert [trace.type for trace in decision_lines(log).figure().data].count("heatmap") == 0
     held = [True, False] * 6
-    figure = decision_lines(log.assign(enough_epochs=held, few_filters_removed=[None, *map(str, held[1:])]))
+    figure = decision_lines(log.assign(enough_epochs=held, few_filters_removed=[None, *map(str, held[1:])])).figure()
     strip = figure.data[-1]
     assert list(strip.y) == ["few filters removed", "enough epochs"]
     assert [list(row) for row in strip.z] == [[None, *map(float, held[1:])], list(map(float, held))]
@@ -166,7 +170,7 @@ def test_every_decision_has_its_reason(change_: dict, before: dict | None, words
 
 
 def test_figures_are_plain_json_with_named_axes(view: RunView) -> None:
-    figure = measure_lines(view.layers, view.info.layers, measure("threshold"), ["enc_conv_1"])
+    figure = measure_lines(view.layers, view.info.layers, measure("threshold"), ["enc_conv_1"]).figure()
     text = figure.to_json()
     assert "bdata" not in text
     layout = json.loads(text)["layout"]
