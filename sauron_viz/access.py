@@ -43,9 +43,14 @@ class Access:
         return f"{self.base_url}login"
 
     def from_here(self, port: int) -> str:
-        """The address that a process on this machine finds the server at, `://` and all that follows."""
+        """Where kernels find the server: its web sockets, from this machine."""
         host = _EVERY_ADDRESS.get(self.host, self.host)
-        return f"://{f'[{host}]' if ':' in host else host}:{port}{self.base_url}"
+        return f"ws://{_in_address(host)}:{port}{self.base_url}"
+
+    def shown(self, port: int) -> str:
+        """The address to tell people, as far as this machine knows it."""
+        host = socket.gethostname() if self.host in _EVERY_ADDRESS else self.host
+        return f"http://{_in_address(host)}:{port}{self.base_url}"
 
     @cached_property
     def key(self) -> bytes:
@@ -60,6 +65,10 @@ class Access:
     def opens(self, given: str) -> bool:
         """Whether this is the token, in a time that tells nothing about it."""
         return bool(self.token) and same(given, self.token)
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def same(given: str, secret: str) -> bool:

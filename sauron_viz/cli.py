@@ -92,7 +92,7 @@ def serve_command(
     door = access(host, base_url, _given_token(token))
     check(folder, view, port, door.host)
     typer.echo(f"Runs in {folder.resolve()}")
-    typer.echo(f"Open    http{door.from_here(port)}")
+    typer.echo(f"Open    {door.shown(port)}")
     if door.token:
         typer.echo("It asks for the token. Without https, anybody on the way can read it: see docs/serving.md.")
     typer.echo("Stop with Ctrl+C.")

@@ -18,6 +18,8 @@ PORT = 8866
 # How long a kernel without a page is kept: a laptop that slept comes back to its own. Less where no page ever came.
 IDLE_S, UNSEEN_S = 600, 120
 LOOK_EVERY_S = 60
+# A socket's name may have about 100 characters, and a temporary folder of macOS alone has half of them.
+_SOCKETS = "/tmp"
 _SLOW_TO_IMPORT = "rfc3987_syntax"
 LOCAL = Access()
 _HERE = Path(__file__).parent
@@ -57,8 +59,7 @@ def settings(
             "open_browser": open_browser,
             # Voila would prefer the voila.json of the working directory to these settings, and run a voila.py there.
             "config_file_paths": [],
-            # A socket's name may have about 100 characters, and a temporary folder of macOS alone has half of them.
-            "connection_dir_root": "/tmp",
+            "connection_dir_root": _SOCKETS,
             "tornado_settings": {"disable_check_xsrf": True, "allow_remote_access": bool(access.token)},
             "identity_provider_class": "sauron_viz.server.Visitors",
             "log_level": "ERROR",
@@ -89,13 +90,15 @@ def check(runs: Path, view: str, port: int, host: str = HOST) -> Path:
     """The notebook of a view, after looking whether it can be served.
 
     Raises:
-        ServeError: no such folder, no such view, or a port that is taken.
+        ServeError: no such folder, no such view, a port that is taken, or no place for sockets.
     """
     if not runs.is_dir():
         raise ServeError(f"{runs.resolve()} is not a folder; give the folder that holds your runs, or one run")
     known = views()
     if view not in known:
         raise ServeError(f"there is no view {view!r}; choose one of {', '.join(known)}")
+    if not os.access(_SOCKETS, os.W_OK | os.X_OK):
+        raise ServeError(f"{_SOCKETS} cannot be written, but the server needs a place for its sockets there")
     free(host, port)
     return known[view]
 

@@ -91,7 +91,7 @@ class Server(Voila):  # type: ignore[misc]
         """Voila's settings; the kernel manager is made by them."""
         # Kernels inherit the environment; those that wait for a visitor find the server by it, and are let in.
         self.key = secrets.token_urlsafe()
-        os.environ |= {SERVER: f"ws{self.access.from_here(self.port)}", KEY: self.key}
+        os.environ |= {SERVER: self.access.from_here(self.port), KEY: self.key}
         settings: dict[str, Any] = super().init_settings()
         settings["jinja2_env"] = pages()
         if not self.voila_configuration.preheat_kernel:

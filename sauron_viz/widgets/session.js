@@ -10,7 +10,7 @@ export default {
     const served = document.body.dataset.voila !== undefined;
     const notice = el("div", { class: "sauron-lost", role: "alert", hidden: true });
     const said = el("span", {});
-    const again = el("button", { type: "button", text: "Reload", onclick: () => location.reload() });
+    const again = el("button", { type: "button", text: "Reload the page", onclick: () => location.reload() });
     notice.append(said, el("div", { class: "sauron-actions sauron-buttons", hidden: !served }, again));
     root.append(notice);
     // Voila's page has no landmark of its own; in JupyterLab there is no such element.
@@ -19,7 +19,7 @@ export default {
 
     function lost(yes) {
       if (notice.hidden !== yes) return;
-      said.textContent = yes ? (served ? "Session lost – reload the page" : "Session lost – run the cell again") : "";
+      said.textContent = yes ? (served ? "Session lost" : "Session lost – run the cell again") : "";
       notice.hidden = !yes;
     }
 

@@ -21,6 +21,7 @@ from sauron_viz.access import Access, ServeError, access, free, is_local, same_o
 from sauron_viz.cli import app
 from sauron_viz.gate import REMEMBERED_DAYS
 from sauron_viz.serve import check
+from sauron_viz.widgets.base import Notice, log_file
 
 TOKEN = "correct-horse-battery-staple"
 KERNEL = "00000000-0000-0000-0000-000000000000"
@@ -345,8 +346,10 @@ def test_paths_hosts_and_tokens_are_tidied() -> None:
     assert access(host="[::1]").host == "::1"
     assert access(token=f" {TOKEN}\n").token == TOKEN
     assert TOKEN not in repr(access(token=TOKEN))
-    assert access(host="0.0.0.0", base_url="x", token=TOKEN).from_here(80) == "://127.0.0.1:80/x/"
-    assert Access("::1").from_here(80) == "://[::1]:80/"
+    assert access(host="0.0.0.0", base_url="x", token=TOKEN).from_here(80) == "ws://127.0.0.1:80/x/"
+    assert Access("::1").from_here(80) == "ws://[::1]:80/"
+    assert Access("::1").shown(80) == "http://[::1]:80/"
+    assert Access("0.0.0.0").shown(80) == f"http://{socket.gethostname()}:80/"
 
 
 def test_which_hosts_and_origins_are_ones_own() -> None:
@@ -384,3 +387,16 @@ def test_help_teaches_tokens_proxies_and_where_more_is_said() -> None:
     text = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "200"}).output
     for word in ("--host", "--token", "SAURON_TOKEN", "--base-url", "docs/serving.md", "systemd", "https"):
         assert word in text
+
+
+def test_a_failure_in_a_callback_is_a_sentence_and_a_traceback_in_a_file() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("of what nobody expected")
+
+    notice = Notice()
+    notice.guard(fail)()
+    assert f"Something went wrong in this view; {log_file()} says what." in notice.value
+    assert "nobody expected" not in notice.value
+    written = log_file().read_text(encoding="utf-8")
+    assert "Traceback (most recent call last)" in written
+    assert "ZeroDivisionError: of what nobody expected" in written
