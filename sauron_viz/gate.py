@@ -136,8 +136,11 @@ class Gate(Router):
             if any(name in headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
                 return f"Without a token, this server answers to no proxy: start it with {TOKEN} set."
         changes = request.method not in ("GET", "HEAD") or headers.get("Upgrade", "").lower() == "websocket"
-        if changes and "Origin" in headers and not same_origin(headers["Origin"], request.host):
-            return "This came from a page of another host. A proxy in front must pass the Host header on as it came."
+        if changes:
+            own = "Origin" not in headers or same_origin(headers["Origin"], request.host)
+            return (
+                "" if own else "This came from a page of another host; a proxy must pass the Host header on as it came."
+            )
         embeds = headers.get("Sec-Fetch-Dest", "document") != "document"
         if embeds and headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             return "This was asked for by a page of another host."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from jupyter_server._tz import utcnow
 from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Int, Set
@@ -53,7 +53,7 @@ class Kernels(AsyncMappingKernelManager):
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Called again and again for every kernel that does not wait in the pool."""
         kernel = self.get_kernel(kernel_id)
-        idle = (utcnow() - kernel.last_activity).total_seconds() if kernel.execution_state == "idle" else 0.0
+        idle = (datetime.now(UTC) - kernel.last_activity).total_seconds() if kernel.execution_state == "idle" else 0.0
         if kernel_id not in self._seen and idle > self.unseen_timeout:
             await self.shutdown_kernel(kernel_id)
         else:
