@@ -52,6 +52,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `prune.enabled=false`; repeat."),
 ]
 EpochOption = Annotated[int | None, typer.Option(help="Epoch of the checkpoint; the last one if not given.")]
+MachineOption = Annotated[bool, typer.Option("--json", help="Progress as lines of JSON, for programs.", hidden=True)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
@@ -79,22 +80,24 @@ def run(
     data: Annotated[Path, typer.Option(help="Data set in the nnU-Net raw layout, the folder with dataset.json.")],
     out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
     changes: SetOption = None,
+    machine: MachineOption = False,
 ) -> None:
     """Train a network, pruning it on the way, into a new run folder.
 
     The unpruned baseline of the same recipe: `--set prune.enabled=false --set loss.lambda=0`.
     """
-    config = _config(recipe, changes)
-    from sauron_train.experiment import Experiment  # noqa: PLC0415
-    from sauron_train.progress import Terminal  # noqa: PLC0415
+    from sauron_train.events import watched  # noqa: PLC0415
     from sauron_train.runlog.writer import refuse_existing  # noqa: PLC0415
-    from sauron_train.trainer import Trainer  # noqa: PLC0415
 
-    refuse_existing(out)
     # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with stopped(partial(how_to_go_on, out)), Terminal(console) as terminal:
-        Trainer(Experiment.prepare(config, data, terminal.loading), out, terminal).run()
+    with stopped(partial(how_to_go_on, out)), watched(machine) as observer:
+        refuse_existing(out)
+        config = _config(recipe, changes)
+        from sauron_train.experiment import Experiment  # noqa: PLC0415
+        from sauron_train.trainer import Trainer  # noqa: PLC0415
+
+        Trainer(Experiment.prepare(config, data, observer.loading), out, observer).run()
     print_summary(out)
 
 
@@ -110,19 +113,20 @@ def resume(
             "--force", help="Go on although the run says that it is training, where that can no longer be true."
         ),
     ] = False,
+    machine: MachineOption = False,
 ) -> None:
     """Go on with a run that was stopped, failed or lost its process, from its last finished epoch.
 
     What comes out is what would have come out without the interruption: on a CPU to the last bit.
     """
-    from sauron_train.progress import Terminal  # noqa: PLC0415
-    from sauron_train.resume import resume as go_on  # noqa: PLC0415
-    from sauron_train.runlog import Run  # noqa: PLC0415
+    from sauron_train.events import watched  # noqa: PLC0415
 
-    opened = Run(run_folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with stopped(partial(how_to_go_on, run_folder)), Terminal(console) as terminal:
-        go_on(opened, data, terminal, force)
+    with stopped(partial(how_to_go_on, run_folder)), watched(machine) as observer:
+        from sauron_train.resume import resume as go_on  # noqa: PLC0415
+        from sauron_train.runlog import Run  # noqa: PLC0415
+
+        go_on(Run(run_folder), data, observer, force)
     print_summary(run_folder)
 
 
@@ -282,9 +286,7 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
     decided_at: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="τ that a view chose --filters by.", hidden=True)
     ] = None,
-    machine: Annotated[
-        bool, typer.Option("--json", help="Progress as lines of JSON, for programs.", hidden=True)
-    ] = False,
+    machine: MachineOption = False,
 ) -> None:
     """Cut filters out of a run's network without training it on, and score it before and after.
 
@@ -327,7 +329,7 @@ def maps(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="One NIfTI file per channel.")],
     out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
     epoch: EpochOption = None,
-    machine: Annotated[bool, typer.Option("--json", help="Progress as lines of JSON.", hidden=True)] = False,
+    machine: MachineOption = False,
 ) -> None:
     """Show an image of your own to a run's network, and keep its feature maps as a run to explore.
 

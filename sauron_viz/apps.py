@@ -6,15 +6,24 @@ this module imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
+from IPython import get_ipython
+from IPython.display import display
 
 from sauron_train.errors import DataError, SauronError
+from sauron_train.runlog import Run
 from sauron_viz.figures import cost_lines
-from sauron_viz.runs import Library
+from sauron_viz.runs import Library, find_root
+from sauron_viz.training.allowed import Allowed
+from sauron_viz.training.progress import Tail
+from sauron_viz.training.request import as_yaml
+from sauron_viz.training.request import require as check_request
 from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import box, style_widget
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
@@ -26,15 +35,27 @@ from sauron_viz.widgets.layer_trends import LayerTrendsPanel
 from sauron_viz.widgets.overview import OverviewPanel, overview_rows, overview_table
 from sauron_viz.widgets.panel import Panel
 from sauron_viz.widgets.pruning import PruningPanel
+from sauron_viz.widgets.training import TrainingPanel
 from sauron_viz.widgets.viewer import Viewer
 
-__all__ = ["Compare", "Costs", "Dashboard", "FeatureMapExplorer", "LayerTrends", "PruningProgress", "RunsTable"]
+__all__ = [
+    "Compare",
+    "Costs",
+    "Dashboard",
+    "FeatureMapExplorer",
+    "LayerTrends",
+    "PruningProgress",
+    "RunsTable",
+    "TrainingView",
+    "train",
+]
 
 
 class App(ipywidgets.Box):
     """The header and whatever is below it. `state` is what is looked at: set its traits to drive the app from code."""
 
     title = "Sauron"
+    needs_run = True
 
     def __init__(self, runs: Path | str | None = None) -> None:
         super().__init__()
@@ -56,7 +77,7 @@ class App(ipywidgets.Box):
 
     def _hide_when_nothing(self) -> None:
         # The header says why in that case; empty panels would only repeat it.
-        self.body.layout.display = None if self.viewer.view else "none"
+        self.body.layout.display = None if self.viewer.view or not self.needs_run else "none"
 
 
 class FeatureMapExplorer(App):
@@ -133,10 +154,14 @@ class Dashboard(App):
             "pruning": ("Pruning", PruningPanel),
             "compare": ("Compare", ComparePanel),
         }
+        allowed = Allowed.from_environment()
+        if allowed is not None and not self.viewer.folder.has("."):
+            self.kinds["training"] = ("Training", partial(TrainingPanel, allowed=allowed))
+            self.needs_run = False
         self.viewer.tabs = tuple(self.kinds)
         self.panels: dict[str, Panel] = {}
         if self.state.tab not in self.kinds:
-            self.state.tab = "runs" if self._many() else "maps"
+            self.state.tab = "runs" if self._many() else "maps" if self.state.runs or self.needs_run else "training"
         self.tabs = Tabs(options=[[key, title] for key, (title, _) in self.kinds.items()], value=self.state.tab)
         self.body.children = (self.tabs,)
         self.tabs.observe(self.viewer.guard(self._chosen), "value")
@@ -153,11 +178,111 @@ class Dashboard(App):
     def _turn(self) -> None:
         tab = self.state.tab
         self.tabs.value = tab
-        for key, panel in self.panels.items():
-            panel.seen(key == tab)
         if tab not in self.panels:
             self.panels[tab] = self.kinds[tab][1](self.viewer)
             self.body.children = (self.tabs, *self.panels.values())
+        for key, panel in self.panels.items():
+            panel.seen(key == tab and (self.viewer.view is not None or key == "training"))
+
+    def _hide_when_nothing(self) -> None:
+        super()._hide_when_nothing()
+        if not self.needs_run:
+            self._turn()
+
+
+class TrainingView(App):
+    """Starts trainings, and follows, stops and resumes them; they go on when the notebook is closed.
+
+    Args:
+        runs: the folder that runs are written into; it is made if it is not there.
+        data: the folder, or several, that hold data sets and recipes of your own; a data set itself will do.
+
+    Raises:
+        DataError: no such folder.
+    """
+
+    title = "Training"
+    needs_run = False
+
+    def __init__(self, runs: Path | str | None = None, data: Path | str | Sequence[Path | str] = "data") -> None:
+        self.allowed = Allowed.of([data] if isinstance(data, (str, Path)) else data)
+        find_root(runs).mkdir(parents=True, exist_ok=True)
+        super().__init__(runs)
+
+    def fill(self) -> None:
+        """One panel."""
+        self.panel = TrainingPanel(self.viewer, self.allowed)
+        self.body.children = (self.panel,)
+
+    def start(self, recipe: str, data: Path | str, name: str, changes: Sequence[str] = ()) -> None:
+        """Train a new run.
+
+        Args:
+            recipe: name of a recipe, or path of a YAML file.
+            data: the data set.
+            name: of the run, in the folder of runs.
+            changes: `section.key=value` each, as for `--set`.
+
+        Raises:
+            ConfigError, DataError, RunError: something that cannot be used; nothing was started then.
+        """
+        self.job = self.panel.start(recipe, check_request(recipe, Path(data), changes), name, changes)
+
+    def wait(self, hear: Callable[[str], object] = str) -> Run:
+        """Wait until the training that was started last is over; interrupting stops it, and it can be resumed.
+
+        Args:
+            hear: told the lines of the log.
+
+        Raises:
+            RunError: it did not finish; the sentence says why.
+        """
+        log = Tail(self.job.log)
+        try:
+            for _ in self.job.wait():
+                self.viewer.beat()
+                for line in log.read():
+                    hear(line)
+        except KeyboardInterrupt:
+            self.job.stop()
+            raise
+        self.viewer.beat()
+        for line in log.read():
+            hear(line)
+        return self.job.result(self.viewer.folder.root)
+
+
+def train(
+    recipe: str,
+    data: Path | str,
+    out: Path | str | None = None,
+    set: Sequence[str] | Mapping[str, object] = (),  # noqa: A002 - as the command calls it
+    wait: bool = False,
+) -> TrainingView | Run:
+    """Train a network in a process of its own.
+
+    Args:
+        recipe: name of a recipe, or path of a YAML file.
+        data: the data set, a folder in the nnU-Net raw layout.
+        out: run folder to make; None = a free name in the folder of runs.
+        set: keys of the recipe to change, `["epochs=3"]` or `{"epochs": 3}`.
+        wait: return when training is over, with the run; otherwise at once, with a view that follows it.
+
+    Raises:
+        ConfigError, DataError, RunError: something that cannot be used, or a training that was waited for and failed.
+    """
+    changes = [f"{key}={as_yaml(value)}" for key, value in set.items()] if isinstance(set, Mapping) else list(set)
+    folder = find_root(data)
+    view = TrainingView(Path(out).parent if out is not None else None, data=folder)
+    name = Path(out).name if out is not None else view.panel.jobs.free_name(Path(recipe).stem)
+    view.start(recipe, folder, name, changes)
+    if not wait:
+        return view
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return view.wait(lambda line: sys.stdout.write(f"{line}\n"))
+    display(view)  # type: ignore[no-untyped-call]
+    return view.wait()
 
 
 class RunsTable(ipywidgets.Box):

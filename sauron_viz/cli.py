@@ -17,6 +17,7 @@ from sauron_viz.access import HOST, SHORTEST_TOKEN, TOKEN, access
 from sauron_viz.runs import default_root
 from sauron_viz.serve import PORT, check, serve, views
 from sauron_viz.tables import FORMATS, TableError, changes_table, print_table
+from sauron_viz.training.allowed import permit
 
 app = typer.Typer(
     add_completion=False,
@@ -39,7 +40,7 @@ def _sauron_viz() -> None:
 
 
 @app.command("serve")
-def serve_command(
+def serve_command(  # noqa: PLR0913, PLR0917 - an option each
     runs: Annotated[
         Path | None,
         typer.Argument(
@@ -70,6 +71,14 @@ def serve_command(
     preload: Annotated[
         bool, typer.Option(help="Keep a page ready for the next visitor: it opens sooner, for 150 MB of memory.")
     ] = True,
+    allow_training: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Show a tab that trains on data sets in this folder, by Sauron's recipes or YAML files in it; repeat.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the dashboard of a folder of runs until Ctrl+C: to this machine, or to everybody who has a token.
 
@@ -89,6 +98,7 @@ def serve_command(
     visitor can see and do. Nothing but the page is served: no files of the runs, no code.
     """
     folder = runs or default_root()
+    permit(allow_training or [], folder)
     door = access(host, base_url, _given_token(token))
     check(folder, view, port, door.host)
     typer.echo(f"Runs in {folder.resolve()}")

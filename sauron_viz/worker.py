@@ -12,11 +12,12 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sauron_train.errors import RunError
 from sauron_viz.scratch import scratch_folder, throw_away
+from sauron_viz.training.processes import plain
 from sauron_viz.widgets.base import logger
 
 _LAST_LINES = 12
@@ -68,7 +69,7 @@ class Job:
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
-                env=_plain(os.environ),
+                env=plain(os.environ),
             )
         except OSError as error:
             throw_away(self.scratch)
@@ -140,12 +141,6 @@ class Job:
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there any more
             self._loop.call_soon_threadsafe(told)
-
-
-def _plain(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what makes a terminal's colours, which a kernel asks of all that it starts."""
-    colours = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TERM")
-    return {name: value for name, value in environment.items() if name not in colours} | {"NO_COLOR": "1"}
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -17,6 +17,7 @@ import torchio as tio
 
 from sauron_train.config import Config, PreprocessConfig
 from sauron_train.data.nifti import ENDINGS, read_grid, read_header, read_voxels, times, write_like
+from sauron_train.data.nnunet import check_channels
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.errors import DataError
 
@@ -135,20 +136,6 @@ def check_labels(label: npt.NDArray[np.float32], labels: dict[str, int], source:
             f"{', '.join(str(value) for value in sorted(labels.values()))}); add it to 'labels' or correct the file"
         )
     return torch.from_numpy(label.astype(np.uint8))
-
-
-def check_channels(dataset: Dataset, config: Config) -> None:
-    """Refuse a data set with another number of channels than the recipe is made for.
-
-    Raises:
-        DataError: it has.
-    """
-    wanted = config.data.channels
-    if wanted is not None and wanted != len(dataset.channels):
-        raise DataError(
-            f"{dataset.name} has {len(dataset.channels)} channels but the recipe is made for {wanted}; "
-            "choose another data set or change data.channels"
-        )
 
 
 def _load_case(case: Case, labels: dict[str, int], config: PreprocessConfig) -> Volume:

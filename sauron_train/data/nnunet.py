@@ -10,9 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sauron_train.config import Config
 from sauron_train.data.nifti import ENDINGS, Header, read_header, times
 from sauron_train.data.types import Case, Dataset
 from sauron_train.errors import DataError
@@ -27,26 +29,35 @@ def read_dataset(root: Path) -> Dataset:
         DataError: anything that is missing, unreadable, contradictory or not supported; the file or case is named.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}; give the folder that holds dataset.json")
-    text, description = _read_json(root)
-    ending = _ending(root, description)
-    channels = _channels(root, description)
-    labels = _labels(root, description)
-    cases = _cases(root, ending, channels)
+    text, dataset = _read_names(root)
     digest = hashlib.sha256(text)
-    for case in cases:
+    for case in dataset.cases:
         for path, header in _check_case(case):
             digest.update(f"{path.relative_to(root).as_posix()}\0{header.size}\0".encode() + header.block)
-    name = description.get("name")
-    return Dataset(
-        root=root,
-        name=name if isinstance(name, str) and name else root.resolve().name,
-        channels=channels,
-        labels=labels,
-        cases=cases,
-        fingerprint=digest.hexdigest(),
-    )
+    return replace(dataset, fingerprint=digest.hexdigest())
+
+
+def read_names(root: Path) -> Dataset:
+    """What the names of a data set's files tell, without opening them: it has no fingerprint yet.
+
+    Raises:
+        DataError: what is missing or contradictory by names.
+    """
+    return _read_names(Path(root))[1]
+
+
+def check_channels(dataset: Dataset, config: Config) -> None:
+    """Refuse a data set with another number of channels than the recipe is made for.
+
+    Raises:
+        DataError: it has.
+    """
+    wanted = config.data.channels
+    if wanted is not None and wanted != len(dataset.channels):
+        raise DataError(
+            f"{dataset.name} has {len(dataset.channels)} channels but the recipe is made for {wanted}; "
+            "choose another data set or change data.channels"
+        )
 
 
 def images_in(paths: Sequence[Path], channels: int) -> list[Case]:
@@ -72,6 +83,24 @@ def images_in(paths: Sequence[Path], channels: int) -> list[Case]:
             case = _unlabelled(file, channels, named=not path.is_dir())
             found.setdefault(case.name, case)
     return [found[name] for name in sorted(found)]
+
+
+def _read_names(root: Path) -> tuple[bytes, Dataset]:
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; give the folder that holds dataset.json")
+    text, description = _read_json(root)
+    ending = _ending(root, description)
+    channels = _channels(root, description)
+    labels = _labels(root, description)
+    name = description.get("name")
+    return text, Dataset(
+        root=root,
+        name=name if isinstance(name, str) and name else root.resolve().name,
+        channels=channels,
+        labels=labels,
+        cases=_cases(root, ending, channels),
+        fingerprint="",
+    )
 
 
 def _images(folder: Path, ending: str) -> list[Path]:

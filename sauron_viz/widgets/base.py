@@ -19,7 +19,7 @@ from sauron_train.errors import SauronError
 
 _ONCE_THE_CELL_HAS_RUN = 0.05
 _FOLDER = files("sauron_viz") / "widgets"
-_SHEETS = ("theme", "controls", "maps", "tables", "network", "narrow")
+_SHEETS = ("theme", "controls", "maps", "tables", "network", "training", "narrow")
 
 
 def script(*names: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import ClassVar
 
 import numpy as np
@@ -83,7 +84,8 @@ class Header(Panel):
         if view is not None and view.status == "lost":
             return (
                 '<p class="sauron-alert">The process that trained this run is gone. '
-                "The epochs it had finished are whole, and are shown.</p>"
+                "The epochs it had finished are whole, and are shown. Go on with them: "
+                f"<code>sauron-train resume {esc(shlex.quote(str(view.run.path)))}</code></p>"
             )
         return ""
 

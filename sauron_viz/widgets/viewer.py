@@ -66,7 +66,8 @@ class Viewer:
         self.session.add_class("sauron-session")
         self.view: RunView | None = None
         self.asked_for_run = "run" in asked
-        self._followers: set[object] = set()
+        self.followers: list[Callable[[], None]] = []
+        self._listing: set[object] = set()
         self.tabs: tuple[str, ...] = ()
         self._lines: list[Summary] = []
         self._beats = 0
@@ -121,7 +122,9 @@ class Viewer:
         self._beats += 1
         if self._beats % LOOK_FOR_RUNS_EVERY == 0:
             self._find_runs()
-        if self._followers:
+        for follow in self.followers:
+            follow()
+        if self._listing:
             before = self._lines
             if self.list_runs() != before:
                 self.state.listed += 1
@@ -143,7 +146,14 @@ class Viewer:
 
     def follow_all(self, panel: object, yes: bool) -> None:
         """Look at the files of all runs at every beat, as long as a panel that lists them is seen."""
-        (self._followers.add if yes else self._followers.discard)(panel)
+        (self._listing.add if yes else self._listing.discard)(panel)
+
+    def look_at(self, name: str) -> None:
+        """Open a run that may have come since runs were looked for, and turn to its maps."""
+        self._find_runs()
+        self.state.run = name
+        if self.state.tab == "training":
+            self.state.tab = "maps"
 
     def list_runs(self) -> list[Summary]:
         """One line for each run, as they stand now."""

@@ -147,6 +147,6 @@ def test_a_growing_run_is_followed_in_the_comparison(tmp_path: Path) -> None:
     assert len(json.loads(panel.chart.figure)["data"][0]["x"]) == 3
     app.state.tab = "runs"
     app.state.tab = "maps"
-    assert not app.viewer._followers
+    assert not app.viewer._listing
     app.state.tab = "compare"
-    assert len(app.viewer._followers) == 1
+    assert len(app.viewer._listing) == 1

@@ -1,0 +1,1 @@
+"""Training from a view: what may be trained, with which settings, and in which processes. No widgets, no torch."""

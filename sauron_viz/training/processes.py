@@ -1,0 +1,120 @@
+"""Processes that outlive who started them: which one a number means, and how one is ended."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sauron_train.errors import RunError
+
+_PROC = Path("/proc")
+_FOR_KERNELS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+_FOR_TERMINALS = ("FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TERM")
+
+
+def plain(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what makes a terminal's colours, which a kernel asks of all that it starts, and what only kernels need.
+
+    `sauron-viz serve` lets its kernels give memory back at once, which slows training down.
+    """
+    served = {name: str(2**18) for name in _FOR_KERNELS}
+    kept = {
+        name: value for name, value in environment.items() if name not in _FOR_TERMINALS and served.get(name) != value
+    }
+    return kept | {"NO_COLOR": "1"}
+
+
+def launch(command: Sequence[str], out: Path, err: Path) -> int:
+    """Start a process in a session of its own, so that it does not end with this one.
+
+    Args:
+        command: the program and its words.
+        out: file that what it prints is appended to.
+        err: the same for what it complains of.
+
+    Returns:
+        Its number.
+
+    Raises:
+        RunError: it cannot be started.
+    """
+    try:
+        with out.open("ab") as stdout, err.open("ab") as stderr:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                # A log of this width keeps the lines of a table whole.
+                env=plain(os.environ) | {"COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
+            )
+    except OSError as error:
+        raise RunError(f"training cannot be started: {error.strerror}") from None
+    # Somebody must wait for it, or it stays as a zombie as long as this process lives.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process.pid
+
+
+def identity(pid: int) -> str:
+    """What tells the process that has a number now from others that had it or will; "" where none is alive.
+
+    Numbers are used again; that one process began at the same moment as another of the same number is impossible.
+    """
+    if pid < 2:
+        return ""
+    return _from_proc(pid) if (_PROC / "self" / "stat").exists() else _from_ps(pid)
+
+
+def end(pid: int, who: str, at_once: bool = False) -> bool:
+    """Ask a process to end, if it is still the one that was meant; `at_once` kills it with all that it started.
+
+    Returns:
+        Whether it was there.
+
+    Raises:
+        RunError: it belongs to somebody else.
+    """
+    if not who or identity(pid) != who:
+        return False
+    try:
+        if at_once:
+            # It leads a session, so a group of its own.
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise RunError(f"process {pid} belongs to another user, so it cannot be stopped from here") from None
+    return True
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _from_proc(pid: int) -> str:
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return ""
+    # The second field is the program's name in brackets, which may hold anything.
+    fields = stat.rpartition(")")[2].split()
+    state, began = fields[0], fields[19]
+    return "" if state in "ZX" else f"{_boot()} {began}"
+
+
+def _from_ps(pid: int) -> str:
+    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, began = shown.stdout.strip().partition(" ")
+    return "" if not state or state.startswith("Z") else " ".join(began.split())
