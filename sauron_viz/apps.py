@@ -25,7 +25,7 @@ from sauron_viz.training.progress import Tail
 from sauron_viz.training.request import as_yaml
 from sauron_viz.training.request import require as check_request
 from sauron_viz.visit import wait_for_visitor
-from sauron_viz.widgets.base import box, style_widget
+from sauron_viz.widgets.base import box, show, style_widget
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
 from sauron_viz.widgets.compare import ComparePanel
 from sauron_viz.widgets.controls import Tabs
@@ -68,6 +68,8 @@ class App(ipywidgets.Box):
         self.body = box(css="sauron-stack")
         self.children = (style_widget(), self.viewer.session, self.header, self.body)
         self.fill()
+        if not self.needs_run:
+            self.header.below_is_training()
         self.state.observe(self.viewer.guard(lambda _: self._hide_when_nothing()), ["version", "problem"])
         self._hide_when_nothing()
 
@@ -227,6 +229,13 @@ class TrainingView(App):
             ConfigError, DataError, RunError: something that cannot be used; nothing was started then.
         """
         self.job = self.panel.start(recipe, check_request(recipe, Path(data), changes), name, changes)
+        self.viewer.followers.append(self._turn_to_it)
+
+    def _turn_to_it(self) -> None:
+        """Look at what was started as soon as there is something to look at."""
+        if self.viewer.folder.has(self.job.run):
+            self.viewer.followers.remove(self._turn_to_it)
+            self.viewer.look_at(self.job.run)
 
     def wait(self, hear: Callable[[str], object] = str) -> Run:
         """Wait until the training that was started last is over; interrupting stops it, and it can be resumed.
@@ -240,12 +249,15 @@ class TrainingView(App):
         log = Tail(self.job.log)
         try:
             for _ in self.job.wait():
+                # While the cell runs the page gets no answers, and would take the session for lost.
+                self.viewer.session.send({"pong": 1})
                 self.viewer.beat()
                 for line in log.read():
                     hear(line)
         except KeyboardInterrupt:
             self.job.stop()
-            raise
+            where = self.viewer.folder.root / self.job.run
+            raise KeyboardInterrupt(f"training stops; go on with it: sauron-train resume {where}") from None
         self.viewer.beat()
         for line in log.read():
             hear(line)
@@ -275,6 +287,7 @@ def train(
     folder = find_root(data)
     view = TrainingView(Path(out).parent if out is not None else None, data=folder)
     name = Path(out).name if out is not None else view.panel.jobs.free_name(Path(recipe).stem)
+    show(view.panel.asking, yes=False)
     view.start(recipe, folder, name, changes)
     if not wait:
         return view

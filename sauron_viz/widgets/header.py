@@ -39,10 +39,16 @@ class Header(Panel):
             self.problem,
         )
         self._busy = False
+        self.trains = False
 
     def name(self, title: str) -> None:
         """Give the page its heading."""
         self.title.value = f"<h1>{esc(title)}</h1>"
+
+    def below_is_training(self) -> None:
+        """Do not tell how a first run is trained in a terminal: it can be trained below."""
+        self.trains = True
+        self.update()
 
     def update(self) -> None:
         """Show the open run as it stands."""
@@ -52,7 +58,8 @@ class Header(Panel):
             self.run.options = [[name, self._name(name)] for name in state.runs]
             self.run.value = state.run
         self._busy = False
-        show(self.bar, bool(state.runs))
+        show(self.bar, bool(state.runs) or self.trains)
+        show(self.run, bool(state.runs))
         status = view.status if view else ("damaged" if state.run else "")
         word = STATUS.get(status, status)
         left = _time_left(view) if view and status == "running" else ""
@@ -75,6 +82,10 @@ class Header(Panel):
 
     def _problem(self, view: RunView | None) -> str:
         state = self.viewer.state
+        if not state.runs and self.trains:
+            return (
+                f'<p class="sauron-note" data-problem="yes">{esc(state.problem)} The first one can be trained here.</p>'
+            )
         if not state.runs:
             return _no_runs(state.problem, str(self.viewer.folder.root))
         if state.problem:

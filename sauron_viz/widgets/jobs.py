@@ -97,15 +97,16 @@ def standing(job: Job | None, run: Summary | None) -> str:
     """
     if job is not None and job.alive:
         return "stopping" if job.record.stopping else "running"
+    killed = job is not None and job.record.stopping
     if run is not None:
-        return run.status
+        return "stopped" if killed and run.status == "lost" else run.status
     if job is None:
         return "lost"
     if ended := job.progress().ended:
         return ended
     if not job.here:
         return "elsewhere"
-    return "stopped" if job.record.stopping else "lost"
+    return "stopped" if killed else "lost"
 
 
 def job_entry(job: Job | None, run: Summary | None, opened: bool) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class TrainingPanel(Panel):
             self.said,
             css="sauron-card sauron-stack sauron-tight",
         )
-        self.children = (box(left, self.form.preview, css="sauron-training"), self.list)
+        self.asking = box(left, self.form.preview, css="sauron-training")
+        self.children = (self.asking, self.list)
         self._draw_button()
 
     def update(self) -> None:
@@ -75,6 +76,8 @@ class TrainingPanel(Panel):
             RunError: a name that is none or is taken, or no process can be started.
         """
         job = self.jobs.start(name, recipe, data, changes)
+        self.form.name.value = ""
+        self.form.check()
         self.list.show_log(job)
         self.refresh()
         return job
@@ -124,8 +127,6 @@ class TrainingPanel(Panel):
             # Beside the button: the top of the page may be out of sight.
             self._say(str(error), wrong=True)
             return
-        self.form.name.value = ""
-        self.form.check()
         self._say(f"{job.run} was started; it goes on when this page is closed.")
 
     def _pressed(self, what: str, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sauron_train.config import Config
 from sauron_train.errors import ConfigError, DataError, RunError, SauronError
-from sauron_viz.training.allowed import Allowed
+from sauron_viz.training.allowed import Allowed, DataFolder
 from sauron_viz.training.jobs import Jobs, check_name
 from sauron_viz.training.request import (
     LINES,
@@ -51,6 +51,7 @@ class TrainingForm:
         self.on_change: Callable[[], None] = lambda: None
         self.ready = False
         self._checked = Checked(None, None, {})
+        self._found: DataFolder | None = None
         self.recipe = Select(label="Recipe")
         self.data = Select(label="Data set")
         self.about = text("")
@@ -99,6 +100,7 @@ class TrainingForm:
         except ConfigError as error:
             argument, checked = "", Checked(None, None, {"": str(error)})
         self._checked = checked
+        self._found = self.allowed.datasets().get(self.data.value)
         general = [checked.problems[""]] if checked.problems.get("") else []
         for key, widget in self.fields.items():
             sentence = checked.problems.get(key, "")
@@ -158,14 +160,14 @@ class TrainingForm:
         return f"{self._name()} is being trained already" if job is not None and job.alive else ""
 
     def _about_data(self) -> str:
-        found = self.allowed.datasets().get(self.data.value)
+        found = self._found
         if found is None:
             return _NO_DATA.format(", ".join(map(str, self.allowed.folders)))
         return found.about if found.dataset else ""
 
     def _data_problem(self, checked: Checked) -> tuple[str, str]:
         """Why the data set cannot be trained on, and what is odd about it."""
-        found = self.allowed.datasets().get(self.data.value)
+        found = self._found
         if found is None:
             return (" " if not self.data.value else f"{self.data.value!r} is no data set that may be trained on"), ""
         config = checked.config or checked.recipe
@@ -186,7 +188,7 @@ class TrainingForm:
         lines = explained(config, base)
         count = differences(lines)
         keys = f"{count} {'key differs' if count == 1 else 'keys differ'} from" if count else "As in"
-        found = self.allowed.datasets().get(self.data.value)
+        found = self._found
         words = ["sauron-train", "run", "--recipe", recipe, "--data", str(found.path) if found else "DATA"]
         words += ["--out", str(self.jobs.root / self._name())]
         for change in changes:

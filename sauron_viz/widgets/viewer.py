@@ -122,7 +122,7 @@ class Viewer:
         self._beats += 1
         if self._beats % LOOK_FOR_RUNS_EVERY == 0:
             self._find_runs()
-        for follow in self.followers:
+        for follow in list(self.followers):
             follow()
         if self._listing:
             before = self._lines

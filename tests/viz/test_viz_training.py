@@ -401,6 +401,9 @@ def test_a_training_that_fails_says_why_and_leaves_its_name(jobs: Jobs, data: Pa
     again = jobs.start("first", "phantom2d", data / "phantom", [*TINY, "epochs=2"])
     assert again.progress().ended == "", "what the first one said is not said of the second"
     again.stop(at_once=True)
+    until(lambda: not again.alive, "it is killed")
+    entry = job_entry(again, None, opened=False)
+    assert (entry["status"], entry["wrong"]) == ("stopped", False), "as it was asked to"
 
 
 # What a page may ask of the kernel
@@ -509,6 +512,11 @@ def test_in_a_notebook_one_line_trains(data: Path, tmp_path: Path, capsys: pytes
     assert run.status == "finished"
     assert run.config.loss.normalization == "off"
     assert "of the FLOPs are left" in capsys.readouterr().out
+    view = train("phantom2d", data / "phantom", out=runs / "second", set=changes)
+    assert isinstance(view, TrainingView)
+    assert view.state.run == "first"
+    until(lambda: view.viewer.beat() or view.state.run == "second", "the view turns to what was started")
+    view.job.stop(at_once=True)
     with pytest.raises(SauronError, match="there is a run first already"):
         train("phantom2d", data / "phantom", out=runs / "first", set={"epochs": 9})
 
