@@ -54,7 +54,9 @@ class Plot:
 
     def to_json(self) -> str:
         """For plotly.js."""
-        return json.dumps({"data": self.data, "layout": self.layout}, ensure_ascii=False, allow_nan=False)
+        return json.dumps(
+            {"data": self.data, "layout": self.layout}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
 
     def figure(self) -> go.Figure:
         """The same as a figure of plotly's, to show, change or write.

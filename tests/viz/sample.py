@@ -321,7 +321,7 @@ class SampleRun:
             device="cpu",
             versions={"sauron": "0.1"},
             dataset=self.spec.dataset,
-            data_root="data",
+            data_root="/nowhere/data",
             fingerprint="0" * 12,
             channels=("T2",),
             labels=LABELS,

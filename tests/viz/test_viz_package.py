@@ -79,7 +79,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert message.startswith("sauron-viz: ")
     assert "is not a folder" in message
     assert message.count("\n") == 1
-    with pytest.raises(ServeError, match="choose one of dashboard"):
+    with pytest.raises(ServeError, match="choose one of compare, dashboard"):
         check(runs, "nothing", 8866)
 
 

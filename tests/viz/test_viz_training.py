@@ -448,7 +448,7 @@ def test_messages_start_only_what_is_offered(panel: TrainingPanel, data: Path, j
         press(panel, what, run)
     assert not jobs.folder.exists()
     press(panel, "resume", "run")
-    assert "Its data set, Rats, is not in data any more" in panel.list.problem
+    assert "Its data set, Rats, is not in /nowhere/data any more" in panel.list.problem
     assert not jobs.folder.exists()
 
 
