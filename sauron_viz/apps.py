@@ -184,7 +184,7 @@ class Dashboard(App):
             self.panels[tab] = self.kinds[tab][1](self.viewer)
             self.body.children = (self.tabs, *self.panels.values())
         for key, panel in self.panels.items():
-            panel.seen(key == tab and (self.viewer.view is not None or key == "training"))
+            panel.seen(key == tab and (self.needs_run or self.viewer.view is not None or key == "training"))
 
     def _hide_when_nothing(self) -> None:
         super()._hide_when_nothing()
