@@ -114,12 +114,21 @@ def measure_sessions(runs: Path, browser: str, count: int) -> None:
             sizes = sorted(megabytes(kernel) for kernel in server.kernels())
             print(f"{len(sizes)} kernels: median {statistics.median(sizes):.0f} MB, largest {sizes[-1]:.0f} MB")
             print(f"server with {count} pages: {megabytes(own):.0f} MB")
+            print(f"processor while nobody does anything, per page: {100 * idle_share(server) / count:.1f} % of one")
             for what, step in (("epoch step", EPOCH_STEP), ("other layer", LAYER_STEP)):
                 tell_steps(f"{what}, page after page", steps_in_turn(pages, step))
                 tell_steps(f"{what}, {TOGETHER} pages at once", steps_together(pages, step))
             opened.close()
     finally:
         server.stop()
+
+
+def idle_share(server: Served, seconds: float = 10) -> float:
+    """How much of one processor the server and all its kernels take when pages are only open."""
+    processes = [psutil.Process(server.process.pid), *server.kernels()]
+    before = sum(sum(process.cpu_times()[:2]) for process in processes)
+    time.sleep(seconds)
+    return (sum(sum(process.cpu_times()[:2]) for process in processes) - before) / seconds
 
 
 def open_pages(server: Served, browser: Any, count: int) -> list[Any]:

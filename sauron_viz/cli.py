@@ -69,7 +69,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - an option each
     ] = "dashboard",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser, where nobody else can.")] = True,
     preload: Annotated[
-        bool, typer.Option(help="Keep a page ready for the next visitor: it opens sooner, for 150 MB of memory.")
+        bool, typer.Option(help="Keep a page ready for the next visitor: it opens sooner, for 100 MB of memory.")
     ] = True,
     allow_training: Annotated[
         list[Path] | None,
