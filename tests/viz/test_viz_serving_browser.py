@@ -109,7 +109,7 @@ def test_behind_nginx_below_a_path_with_a_token(
     address = page.url
     assert address.startswith(f"{proxy.url}?run=rats&tab=pruning")
     with page.expect_download() as caught:
-        page.get_by_role("button", name="Save What is left of the network as PNG").click()
+        page.get_by_role("button", name="Save Cost and quality, epoch by epoch as PNG").click()
     assert Path(caught.value.path()).read_bytes().startswith(b"\x89PNG")
     page.goto("about:blank")
     page.goto(address)
@@ -193,7 +193,7 @@ def test_kernels_of_pages_that_went_without_a_word_end_too(hasty: Served, chromi
         stays.goto(f"{hasty.url}?run=rats")
         stays.wait_for_selector(GRID)
         [kept] = hasty.kernels()
-        with clean_page(chromium) as goes:
+        with clean_page(chromium, wordless=True) as goes:
             goes.goto(f"{hasty.url}?run=rats")
             goes.wait_for_selector(GRID)
         # A probe, or a visitor who leaves while the page is being prepared.
