@@ -97,7 +97,7 @@ def clean_page(chromium: Any, wordless: bool = False, **options: Any) -> Iterato
     opened.on("request", lambda r: None if r.url.startswith(ours) else wrong.append(f"leaves the machine: {r.url}"))
     yield opened
     # A page that is only closed says no word to its kernel, which would stay to the end of all tests.
-    if not wordless:
+    if not wordless and not opened.is_closed():
         opened.goto("about:blank")
     opened.close()
     assert wrong == [], wrong
