@@ -32,6 +32,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 LONG = Spec(levels=7, init=4, max_filters=16, side=128, epochs=500, maps=False, images=1)
 SHORT = Spec(levels=5, init=8, side=64, epochs=24, every=4)
 RUNS = 300
+PARTS = ("paint", "walk", "overview", "live")
 CHART = ".sauron-chart[data-ready=yes] >> visible=true"
 # Does something, and waits until the page has drawn what follows from it.
 TIMED = """async ([act, ready]) => {
@@ -55,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("browser", help="path of Chromium")
     parser.add_argument("--repeat", type=int, default=5, help="page loads that are timed")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to time (all)")
     arguments = parser.parse_args()
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
         browser = playwright.chromium.launch(executable_path=arguments.browser, args=FLAGS)
@@ -62,10 +64,14 @@ def main() -> None:
         write_run(few / "long", LONG)
         write_run(few / "short", SHORT)
         copies(few / "long", many, RUNS)
-        first_paint(browser, few, arguments.repeat)
-        walk(browser, few)
-        overview(browser, many)
-        live(browser, Path(place) / "live")
+        parts: dict[str, Callable[[], None]] = {
+            "paint": lambda: first_paint(browser, few, arguments.repeat),
+            "walk": lambda: walk(browser, few),
+            "overview": lambda: overview(browser, many),
+            "live": lambda: live(browser, Path(place) / "live"),
+        }
+        for part in arguments.only:
+            parts[part]()
         browser.close()
 
 
@@ -137,24 +143,18 @@ def walk(browser: Any, runs: Path) -> None:
     order = ["trends", "compare", "runs", "maps", "pruning"]
     tell("a tab, the first time", [turn(page, tab) for tab in order])
     tell("a tab, again", [turn(page, tab) for _ in range(4) for tab in order])
-    for tab, names in (("pruning", ("long", "short")), ("trends", ("long", "short"))):
+    for tab in ("pruning", "trends"):
         turn(page, tab)
-        for name in names:
-            page.wait_for_timeout(1500)
-            taken = [switch(page, other) for _ in range(4) for other in (name, others(name))][::2]
-            layers, epochs = (32, LONG.epochs) if name == "long" else (22, SHORT.epochs)
-            tell(f"to a run of {layers} layers x {epochs} epochs, {tab}", taken)
-            page.wait_for_timeout(500)
+        page.wait_for_timeout(1500)
+        taken = [switch(page, name) for _ in range(6) for name in ("long", "short")]
+        for size, times in ((f"32 layers x {LONG.epochs}", taken[::2]), (f"22 layers x {SHORT.epochs}", taken[1::2])):
+            tell(f"to a run of {size} epochs, {tab}", times)
     switch(page, "long")
     turn(page, "pruning")
     page.wait_for_timeout(1500)
     tell("step of the epoch, 500 epochs", [step(page, place) for place in range(20, 480, 40)])
     page.close()
     server.stop()
-
-
-def others(name: str) -> str:
-    return "short" if name == "long" else "long"
 
 
 def turn(page: Any, tab: str) -> float:

@@ -304,7 +304,11 @@ class RunView:
     @property
     def prunings(self) -> list[Pruning]:
         """All cuts."""
-        return self._table("prunings", lambda: [cut for cut in self._grown_prunings.read() if cut.epoch <= self._last])
+        return self._table("prunings", self._read_prunings)
+
+    def _read_prunings(self) -> list[Pruning]:
+        last = self._last
+        return [cut for cut in self._grown_prunings.read() if cut.epoch <= last]
 
     @property
     def map_epochs(self) -> list[int]:
@@ -319,7 +323,7 @@ class RunView:
     @property
     def all_epochs(self) -> list[int]:
         """Every epoch that is complete."""
-        return [int(epoch) for epoch in self.epochs["epoch"]]
+        return self._table("all_epochs", lambda: [int(epoch) for epoch in self.epochs["epoch"]])
 
     def stored_epoch(self, epoch: int) -> int:
         """The epoch nearest to another whose maps are stored, the earlier of two; 0 where none are."""

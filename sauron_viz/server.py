@@ -16,6 +16,7 @@ from voila.app import Voila
 
 from sauron_viz.access import Access
 from sauron_viz.gate import Gate, pages
+from sauron_viz.scripts import ScriptsHandler, gather
 from sauron_viz.visit import KEY, SERVER
 
 _DRAWN_AFTER_S = 4.0
@@ -104,6 +105,13 @@ class Server(Voila):  # type: ignore[misc]
 
         self.kernel_manager.fill_if_needed = fill_later
         return settings
+
+    def init_handlers(self) -> list[Any]:
+        """Voila's, and the scripts of a page in one."""
+        scripts = gather()
+        self.config.VoilaConfiguration.resources = {"scripts": f"sauron.js?v={scripts.version}"}
+        ours = (f"{self.access.base_url}voila/sauron.js", ScriptsHandler, {"scripts": scripts})
+        return [ours, *super().init_handlers()]
 
     def listen(self) -> None:
         """Let everything pass the gate."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 # Set by the server: its address for processes on this machine, and what opens it to its own kernels.
 SERVER, KEY = "SAURON_SERVER", "SAURON_SERVER_KEY"
 _PREPARED = "VOILA_PREHEAT"
-_SLOW = ("scipy.cluster.hierarchy", "plotly.graph_objects")
+_SLOW = ("scipy.cluster.hierarchy",)
 
 
 def wait_for_visitor() -> str:

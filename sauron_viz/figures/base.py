@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def blank(height: int, x_title: str, y_title: str, layers: Sequence[str] = (), *
 
 def numbers(column: pd.Series[Any]) -> list[float | None]:
     """A column as plain numbers, None where nothing was measured: the figure stays readable JSON."""
-    return [None if pd.isna(value) else float(value) for value in column]
+    return [None if math.isnan(value) else value for value in column.astype(float).tolist()]
 
 
 def whole_ticks(last: int) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +18,14 @@ from sauron_viz.figures.measures import Measure, shown_values
 from sauron_viz.figures.plot import Plot
 from sauron_viz.theme import layer_colours
 
+# The name of the dots where filters went.
+CUTS = "filters removed"
 _FEW_POINTS = 4
 _MANY_LAYERS = 8
 _BAND = "rgba(128,128,128,0.09)"
 _CELL_HEIGHT = 112
 _CELL_GAP = 34
+_Points = tuple[list[int], list[float | None], list[bool]]
 
 
 def measure_by_layer(
@@ -64,24 +69,18 @@ def measure_lines(
     every = [info.name for info in infos]
     colours = layer_colours(every)
     figure = blank(420, "epoch", measure.axis, every, showlegend=False)
-    shown = [info for info in infos if info.name in chosen]
+    points = _points(layers, measure)
+    shown = sorted((info for info in infos if info.name in chosen), key=lambda info: info.name == highlight)
     pale = highlight in chosen and len(shown) > _MANY_LAYERS
-    for info in sorted(shown, key=lambda info: info.name == highlight):
-        x, y, cut = _points(layers, info.name, measure)
+    for info in shown:
         mine = info.name == highlight
-        small = 3.5 if len(x) < _FEW_POINTS else 0.1
-        figure.add_scatter(
-            x=x,
-            y=y,
-            name=info.name,
-            mode="lines+markers",
-            opacity=0.5 if pale and not mine else 1,
-            line={"color": colours[info.name], "width": 4 if mine else 1.8, "dash": _dash(info)},
-            marker={"size": [5 if c else small for c in cut], "color": colours[info.name], "line": {"width": 0}},
-            hovertemplate="<b>%{fullData.name}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>",
-        )
-        if mine:
-            _thirds(figure, info.name, (x, y), colours[info.name])
+        look = {"width": 4 if mine else 1.8, "dash": _dash(info), "color": colours[info.name]}
+        _line(figure, info.name, points[info.name], look, opacity=0.5 if pale and not mine else 1)
+    if any(info.name == highlight for info in shown):
+        _thirds(figure, highlight, points[highlight], colours[highlight])
+    x, y, names = _cuts(points, shown)
+    faint = [0.5 if pale and name != highlight else 1 for name in names]
+    _dots(figure, (x, y), {"size": 5, "color": [colours[name] for name in names], "opacity": faint})
     _bands(figure, layers["epoch"])
     span_epochs(figure, layers["epoch"])
     markable(figure)
@@ -107,6 +106,7 @@ def measure_multiples(
     colours = layer_colours(every)
     shown = [info for info in infos if info.name in chosen]
     columns, gap = 4, 0.035 if same else 0.075
+    points = _points(layers, measure)
     rows = max(1, math.ceil(len(shown) / columns))
     inner = rows * _CELL_HEIGHT + (rows - 1) * _CELL_GAP
     figure = blank(inner + 78, "", "", every, showlegend=False)
@@ -116,7 +116,7 @@ def measure_multiples(
     lows, highs, marks = [], [], []
     for place, info in enumerate(shown):
         row, column = divmod(place, columns)
-        x, y, cut = _points(layers, info.name, measure)
+        x, y, cut = points[info.name]
         known = [value for value in y if value is not None]
         lows += [min(known)] if known else []
         highs += [max(known)] if known else []
@@ -134,18 +134,10 @@ def measure_multiples(
         }
         figure.update_layout(**axes)
         colour = colours[info.name]
-        figure.add_scatter(
-            x=x,
-            y=y,
-            name=info.name,
-            xaxis=f"x{end}",
-            yaxis=f"y{end}",
-            mode="lines+markers",
-            line={"color": colour, "width": 2.2, "dash": _dash(info)},
-            marker={"size": [4.5 if c else (3 if len(x) < _FEW_POINTS else 0.1) for c in cut], "color": colour},
-            hovertemplate="<b>%{fullData.name}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>",
-        )
-        _thirds(figure, info.name, (x, y), colour, end, words=False)
+        axis = {"xaxis": f"x{end}", "yaxis": f"y{end}"}
+        _line(figure, info.name, (x, y, cut), {"color": colour, "width": 2.2, "dash": _dash(info)}, **axis)
+        _dots(figure, _cuts(points, [info])[:2], {"size": 4.5, "color": colour}, **axis)
+        _thirds(figure, info.name, (x, y, cut), colour, end, words=False)
         figure.add_annotation(
             text=_heading(info.name, x, y, highlight),
             x=left,
@@ -167,11 +159,63 @@ def measure_multiples(
     return figure
 
 
-def _points(layers: pd.DataFrame, name: str, measure: Measure) -> tuple[list[int], list[float | None], list[bool]]:
-    rows = layers[layers["layer"] == name]
-    rows = rows[rows[measure.column].notna()]
-    cut = [bool(removed) for removed in rows["removed"]] if "removed" in rows else [False] * len(rows)
-    return [int(epoch) for epoch in rows["epoch"]], numbers(shown_values(rows, measure)), cut
+def moved_lines(
+    layers: pd.DataFrame, infos: Sequence[LayerInfo], measure: Measure, chosen: Sequence[str], highlight: str = ""
+) -> dict[str, list[list[Any]]]:
+    """x, y and where there are any words of the lines that `measure_lines` draws, by their names.
+
+    They move the lines of a figure that is there already.
+    """
+    points = _points(layers, measure)
+    shown = sorted((info for info in infos if info.name in chosen), key=lambda info: info.name == highlight)
+    lines: dict[str, list[list[Any]]] = {info.name: list(points[info.name][:2]) for info in shown}
+    marks = third_marks(*points[highlight][:2]) if highlight in lines else {}
+    dots = _cuts(points, shown)
+    return lines | {name: list(mark) for name, mark in marks.items()} | {CUTS: list(dots[:2])}
+
+
+def _points(layers: pd.DataFrame, measure: Measure) -> dict[str, _Points]:
+    """Epochs, values, and whether filters went, by layer."""
+    table = layers.assign(value=shown_values(layers, measure))
+    table = table[table["value"].notna()]
+    found: dict[str, _Points] = defaultdict(lambda: ([], [], []))
+    for name, rows in table.groupby("layer", sort=False):
+        cut = (rows["removed"] > 0).tolist() if "removed" in rows else [False] * len(rows)
+        found[str(name)] = (rows["epoch"].astype(int).tolist(), numbers(rows["value"]), cut)
+    return found
+
+
+def _cuts(points: Mapping[str, _Points], shown: Sequence[LayerInfo]) -> tuple[list[int], list[float | None], list[str]]:
+    """Epochs, values and layers of all cuts."""
+    found = [
+        (epoch, value, info.name) for info in shown for epoch, value, cut in zip(*points[info.name], strict=True) if cut
+    ]
+    x, y, names = zip(*found, strict=True) if found else ((), (), ())
+    return list(x), list(y), list(names)
+
+
+def _line(figure: Plot, name: str, points: _Points, look: Mapping[str, Any], **trace: Any) -> None:
+    # A symbol at every point would be thousands of them, and a line shows where it has been measured; a few it hides.
+    few = len(points[0]) < _FEW_POINTS
+    figure.add_scatter(
+        x=points[0],
+        y=points[1],
+        name=name,
+        mode="lines+markers" if few else "lines",
+        line=dict(look),
+        marker={"size": 3.5, "color": look["color"]},
+        hovertemplate="<b>%{fullData.name}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>",
+        **trace,
+    )
+
+
+def _dots(
+    figure: Plot, points: tuple[Sequence[int], Sequence[float | None]], look: dict[str, Any], **axis: Any
+) -> None:
+    if points[0]:
+        figure.add_scatter(
+            x=points[0], y=points[1], name=CUTS, mode="markers", marker=look, hoverinfo="skip", cliponaxis=False, **axis
+        )
 
 
 def _dash(info: LayerInfo) -> str:
@@ -204,12 +248,12 @@ def _third_means(x: Sequence[int], y: Sequence[float | None]) -> list[tuple[int,
 def _thirds(
     figure: Plot,
     layer: str,
-    points: tuple[Sequence[int], Sequence[float | None]],
+    points: _Points,
     colour: str,
     end: str = "",
     words: bool = True,
 ) -> None:
-    for name, (x, y, text) in third_marks(*points).items():
+    for name, (x, y, text) in third_marks(*points[:2]).items():
         figure.add_scatter(
             x=x,
             y=y,

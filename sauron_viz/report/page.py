@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import html
 import json
 from importlib.resources import files
 from typing import Any
 
+from sauron_viz.plotlyjs import packed
 from sauron_viz.widgets.base import style
 from sauron_viz.widgets.chart import PlotlyChart
 from sauron_viz.widgets.controls import Slider
@@ -89,5 +89,4 @@ def _colours() -> str:
 
 
 def _plotly() -> str:
-    source = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
-    return base64.b64encode(gzip.compress(source, compresslevel=9, mtime=0)).decode()
+    return base64.b64encode(packed(9)).decode()

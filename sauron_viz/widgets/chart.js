@@ -1,8 +1,12 @@
-// Draws a plotly figure. The library itself lives in one PlotlyLib widget and reaches a page once, however many charts.
+// Draws a plotly figure. The library reaches a page once, however many charts: a served page loads it by itself while
+// its kernel starts; anywhere else it lives in one PlotlyLib widget.
 
 // Plotly's own event and the browser's belong to one click when no more than this lies between them.
 const CLICK = 50;
 const NARROW = 560;
+// So far out of sight a chart is drawn as if it were in sight: somebody scrolls.
+const MARGIN = "250px";
+const IDLE = 600;
 
 async function unpack(model) {
   const id = model.get("library").replace("IPY_MODEL_", "");
@@ -16,8 +20,19 @@ async function unpack(model) {
 }
 
 function plotly(model) {
-  globalThis.__sauronPlotly ??= unpack(model);
+  globalThis.__sauronPlotly ??= globalThis.__sauronFetchPlotly?.() ?? unpack(model);
   return globalThis.__sauronPlotly;
+}
+
+// One chart in a frame: a change of run brings many, and the page shows each as soon as it is there.
+function onFrame(run) {
+  const turn = () => new Promise(requestAnimationFrame).then(run);
+  globalThis.__sauronFrames = (globalThis.__sauronFrames ?? Promise.resolve()).then(turn, turn);
+}
+
+function whenIdle(run) {
+  if (globalThis.requestIdleCallback) requestIdleCallback(run, { timeout: IDLE });
+  else setTimeout(run, IDLE / 4);
 }
 
 // Figures come in the colours for a light page; the ones that need it name their colour for a dark page.
@@ -69,6 +84,8 @@ function csv(traces, layout) {
   const rows = [["series", named("xaxis", "x"), named("yaxis", typeof traces[0]?.y?.[0] === "string" ? "layer" : "value")]];
   if (traces.some((trace) => trace.z)) rows[0].push("value");
   for (const trace of traces) {
+    // What only marks points of other lines.
+    if (trace.hoverinfo === "skip") continue;
     if (trace.z) {
       trace.z.forEach((line, i) => line.forEach((z, j) => rows.push([series(trace), trace.x[j], trace.y[i], z])));
     } else {
@@ -89,7 +106,7 @@ export default {
     const head = el("div", { class: "sauron-top" }, el("div", {}, title, note), actions);
     const card = el("section", { class: "sauron-card sauron-chart" }, head, plot, empty);
     root.append(card);
-    let alive = true;
+    let [alive, near, stale] = [true, false, false];
     let library = null;
 
     const name = () => `${model.get("source")} ${model.get("title") || "chart"}`.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-");
@@ -110,6 +127,13 @@ export default {
       );
     }
 
+    // What is in sight comes first, and the rest as soon as the page has nothing else to do.
+    function request() {
+      stale = true;
+      if (!model.get("figure")) draw();
+      else (near ? onFrame : whenIdle)(() => stale && draw());
+    }
+
     async function draw() {
       const text = model.get("figure");
       const blank = !text;
@@ -121,8 +145,15 @@ export default {
         card.dataset.ready = "none";
         return;
       }
-      library ??= await plotly(model);
-      if (!alive || !plot.clientWidth) return;
+      try {
+        library ??= await plotly(model);
+      } catch {
+        empty.textContent = "plotly.js, which draws this chart, did not arrive. Reload the page.";
+        [empty.hidden, plot.hidden, actions.hidden] = [false, true, true];
+        return;
+      }
+      if (!alive || !stale || !plot.clientWidth) return;
+      stale = false;
       const figure = themed(text, isDark());
       const values = model.get("values");
       for (const trace of figure.data) if (values[trace.name]) [trace.x, trace.y, trace.text = trace.text] = values[trace.name];
@@ -163,16 +194,22 @@ export default {
     const observer = new ResizeObserver(() => {
       if (Math.abs(plot.clientWidth - width) < 2) return;
       width = plot.clientWidth;
-      if (width) draw();
+      if (width) request();
     });
     observer.observe(card);
-    const stops = [listen(model, ["figure", "values", "empty"], draw), listen(model, ["mark"], remark), listen(model, ["title", "note", "hint"], words), onTheme(draw)];
+    const sight = new IntersectionObserver((seen) => {
+      near = seen.at(-1).isIntersecting;
+      if (near && stale) request();
+    }, { rootMargin: MARGIN });
+    sight.observe(card);
+    const stops = [listen(model, ["figure", "values", "empty"], request), listen(model, ["mark"], remark), listen(model, ["title", "note", "hint"], words), onTheme(request)];
     words();
-    draw();
+    request();
     return () => {
       alive = false;
       stops.forEach((stop) => stop());
       observer.disconnect();
+      sight.disconnect();
       if (library && plot.data) library.purge(plot);
     };
   },

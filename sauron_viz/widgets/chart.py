@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
-from importlib.resources import files
+import os
 from typing import Any
 
 import anywidget
 import ipywidgets
 from traitlets import Bytes, Dict, Float, Instance, Unicode
 
+from sauron_viz.plotlyjs import packed
+from sauron_viz.visit import SERVER
 from sauron_viz.widgets.base import script
 
 
-@functools.cache
-def _packed() -> bytes:
-    source = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
-    return gzip.compress(source, compresslevel=1)
-
-
 class PlotlyLib(anywidget.AnyWidget):
-    """plotly.js itself, compressed; never shown."""
+    """plotly.js itself, compressed; never shown. A page of our server loads it while its kernel starts."""
 
     _esm = "export default { render() {} };"
     packed = Bytes().tag(sync=True)
 
     def __init__(self) -> None:
-        super().__init__(packed=_packed())
+        super().__init__(packed=b"" if SERVER in os.environ else packed())
 
 
 class PlotlyChart(anywidget.AnyWidget):

@@ -19,6 +19,19 @@ function listen(model, names, callback) {
   return () => events.forEach((event) => model.off(event, callback));
 }
 
+// Runs once for all that one message changes.
+function atOnce(run) {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    queueMicrotask(() => {
+      waiting = false;
+      run();
+    });
+  };
+}
+
 function setTrait(model, name, value) {
   model.set(name, value);
   model.save_changes();

@@ -16,10 +16,8 @@ from sauron_viz.figures import (
     measure_multiples,
     measures,
 )
-from sauron_viz.figures.base import numbers
-from sauron_viz.figures.measures import shown_values
 from sauron_viz.figures.plot import Plot
-from sauron_viz.figures.trends import third_marks
+from sauron_viz.figures.trends import moved_lines
 from sauron_viz.runs import RunView
 from sauron_viz.theme import layer_colours
 from sauron_viz.widgets.base import box, show
@@ -157,15 +155,11 @@ class LayerTrendsPanel(Panel):
                 self._draw()
                 return
             table, wanted = self._table(view, select.value), measure(select.value)
-            known = table[table[wanted.column].notna()]
-            values = {
-                str(name): [rows["epoch"].tolist(), numbers(shown_values(rows, wanted))]
-                for name, rows in known.groupby("layer")
-            }
-            marks = third_marks(*values.get(self.viewer.state.layer, ([], [])))
             with chart.hold_sync():
                 chart.title = self._title(wanted, view)
-                chart.values = values | {name: list(mark) for name, mark in marks.items()}
+                chart.values = moved_lines(
+                    table, self.viewer.layers, wanted, self.picker.value, self.viewer.state.layer
+                )
         self.changes.update(view, self._counted(view), self.radius.value / 1000)
 
     def _title(self, wanted: Measure, view: RunView) -> str:

@@ -311,9 +311,9 @@ export default {
     });
     observer.observe(card);
     const stops = [
-      listen(model, ["layers", "heads", "sizes", "empty"], layout),
-      listen(model, ["epoch", "epochs", "filters", "values", "layer", "span", "palette"], step),
-      listen(model, ["title", "note", "measure", "span", "palette", "percent"], words),
+      listen(model, ["layers", "heads", "sizes", "empty"], atOnce(layout)),
+      listen(model, ["epoch", "epochs", "filters", "values", "layer", "span", "palette"], atOnce(step)),
+      listen(model, ["title", "note", "measure", "span", "palette", "percent"], atOnce(words)),
       onTheme(() => (words(), layout())),
     ];
     words();

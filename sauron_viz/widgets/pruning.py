@@ -76,11 +76,15 @@ class PruningPanel(Panel):
         show(self.network_card, True)
         show(self.layer.widget, True)
         drawn = (view.name, view.created, self.viewer.state.version)
-        if drawn != self._drawn:
+        new = drawn != self._drawn
+        if new:
             self._drawn, self._coloured = drawn, ()
             self._draw(view)
         self._turn(view)
         self.layer.update(view)
+        if new:
+            # Last, because it lies below what is seen first.
+            self._draw_cuts(view)
 
     def _blank(self) -> None:
         self._drawn = self._coloured = ()
@@ -92,7 +96,6 @@ class PruningPanel(Panel):
         self.cuts.fill([])
 
     def _draw(self, view: RunView) -> None:
-        infos = view.info.layers
         self.progress.source = self.share.source = self.cuts.source = self.network.source = view.title
         note = PROGRESS_NOTE if view.derived else f"{PROGRESS_NOTE} {_MARKED}"
         self.progress.draw(progress_lines(view.epochs, view.info), note)
@@ -102,7 +105,10 @@ class PruningPanel(Panel):
         with self.colour.hold_sync():
             found = measures(view.layers)
             self.colour.options = [[known.column, known.name] for known in found if known.column != "filters"]
+
+    def _draw_cuts(self, view: RunView) -> None:
         if view.pruned:
+            infos = view.info.layers
             removed = grid_of(view.layers, infos, measure("removed"))
             self.share.draw(
                 layer_heat(

@@ -144,8 +144,8 @@ def test_tabs_share_the_layer_and_charts_are_drawn(page: Any, dashboard: Served)
     tab.press("ArrowRight")
     page.wait_for_selector(CHART)
     card = page.locator(".sauron-chart").first
-    # One line per layer, and the two means of the chosen one.
-    assert card.get_attribute("data-traces") == "14"
+    # One line per layer, the two means of the chosen one, and the cuts.
+    assert card.get_attribute("data-traces") == "15"
     page.get_by_role("button", name="Transposed").click()
     page.wait_for_selector(".sauron-chart[data-traces='2']")
     page.get_by_role("tab", name="Pruning").click()

@@ -22,6 +22,7 @@ from sauron_viz.figures import (
     measures,
     progress_lines,
 )
+from sauron_viz.figures.trends import CUTS, moved_lines
 from sauron_viz.reasons import reason
 from sauron_viz.runs import Library, RunView
 from sauron_viz.theme import cividis, dark_swaps, layer_colours, palette
@@ -36,7 +37,7 @@ def test_one_line_per_chosen_layer_in_its_own_colour(view: RunView) -> None:
     infos = view.info.layers
     chosen = ["enc_conv_1", "dec_conv_4"]
     figure = measure_lines(view.layers, infos, measure("delta_opt"), chosen, highlight="dec_conv_4").figure()
-    assert [trace.name for trace in figure.data] == [*chosen, "p1", "p2"]
+    assert [trace.name for trace in figure.data] == [*chosen, "p1", "p2", CUTS]
     colours = layer_colours([info.name for info in infos])
     assert [trace.line.color for trace in figure.data[:2]] == [colours[name] for name in chosen]
     assert [trace.line.width for trace in figure.data[:2]] == [1.8, 4]
@@ -48,13 +49,22 @@ def test_the_means_of_the_thirds_are_those_that_the_change_is_told_from(view: Ru
     figure = measure_lines(
         view.layers, view.info.layers, measure("dip"), ["enc_conv_2"], highlight="enc_conv_2"
     ).figure()
-    first, last = figure.data[1:]
+    first, last = figure.data[1:3]
     rows = view.layers.query("layer == 'enc_conv_2'")
     assert (list(first.x), list(last.x)) == ([1, 4], [9, 12])
     assert first.y[0] == pytest.approx(rows["dip"].iloc[:4].mean())
     assert 100 * (last.y[0] / first.y[0] - 1) == pytest.approx(change(rows["epoch"].tolist(), rows["dip"].tolist()))
     bands = [(shape.x0, shape.x1) for shape in figure.layout.shapes]
     assert bands == [(1, 4), (9, 12)]
+
+
+def test_moved_lines_are_those_of_the_figure(view: RunView) -> None:
+    asked = (view.layers, view.info.layers, measure("dip"), ["enc_conv_1", "dec_conv_3", "dec_conv_4"], "dec_conv_3")
+    figure = measure_lines(*asked).figure()
+    moved = moved_lines(*asked)
+    assert {trace.name for trace in figure.data} == set(moved)
+    for trace in figure.data:
+        assert [list(trace.x), list(trace.y)] == moved[trace.name][:2]
 
 
 def test_small_plots_share_their_axes_or_not(view: RunView) -> None:
@@ -75,8 +85,12 @@ def test_small_plots_share_their_axes_or_not(view: RunView) -> None:
 
 def test_dots_mark_exactly_the_epochs_with_cuts(view: RunView) -> None:
     cuts = [cut.epoch for cut in view.prunings if cut.layer == "dec_conv_3"]
-    line = measure_lines(view.layers, view.info.layers, measure("filters"), ["dec_conv_3"]).figure().data[0]
-    assert [x for x, size in zip(line.x, line.marker.size, strict=True) if size > 1] == cuts
+    line, marks = measure_lines(view.layers, view.info.layers, measure("filters"), ["dec_conv_3"]).figure().data
+    assert line.mode == "lines"
+    assert [(x, y) for x, y in zip(line.x, line.y, strict=True) if x in cuts] == list(
+        zip(marks.x, marks.y, strict=True)
+    )
+    assert list(marks.x) == cuts
     infos = view.info.layers
     grids = [grid_of(view.layers, infos, measure(name)) for name in ("filters_share", "removed")]
     heat, dots = layer_heat(grids[0], measure("filters_share"), "dec_conv_3", grids[1]).figure().data

@@ -124,7 +124,7 @@ def test_trends_in_all_three_forms_and_a_link_that_opens_them_again(
     page: Any, dashboard: Served, chromium: Any
 ) -> None:
     page.goto(f"{dashboard.url}?run=rats&tab=trends")
-    page.wait_for_selector(".sauron-chart[data-traces='14']")
+    page.wait_for_selector(".sauron-chart[data-traces='15']")
     page.get_by_text("Small multiples", exact=True).click()
     # A line for each of twelve layers, and p1 and p2 of each.
     page.wait_for_selector(".sauron-chart[data-traces='36']")

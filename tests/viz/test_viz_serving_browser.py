@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -243,3 +244,16 @@ def test_a_prepared_kernel_that_died_is_replaced_and_a_stopped_server_leaves_non
     assert not psutil.wait_procs(kernels, timeout=60)[1]
     page.wait_for_selector("text=Session lost")
     page.close()
+
+
+def test_a_page_asks_for_its_scripts_at_once(dashboard: Served, page: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{dashboard.url}?run=rats&tab=pruning")
+    page.wait_for_selector(CHART)
+    parts = [url for url in asked if re.search(r"/\d+\.[\w.]*js", url)]
+    hint = "numbers have changed: benchmarks/scripts_of_a_page.py tells which sauron_viz/scripts.py should name"
+    assert len(parts) < 5, (hint, parts)
+    assert sum("/voila/sauron.js?v=" in url for url in asked) == 1
+    # Another page of the same browser has it already.
+    assert "immutable" in page.request.get(next(url for url in asked if "sauron.js" in url)).headers["cache-control"]
