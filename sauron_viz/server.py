@@ -14,6 +14,7 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from traitlets import Int, Set
 from voila.app import Voila
 
+from sauron_viz import prefork
 from sauron_viz.access import Access
 from sauron_viz.gate import Gate, pages
 from sauron_viz.scripts import ScriptsHandler, gather
@@ -93,6 +94,9 @@ class Server(Voila):  # type: ignore[misc]
         # Kernels inherit the environment; those that wait for a visitor find the server by it, and are let in.
         self.key = secrets.token_urlsafe()
         os.environ |= {SERVER: self.access.from_here(self.port), KEY: self.key}
+        if prefork.AVAILABLE:
+            self.config.KernelProvisionerFactory.default_provisioner_name = prefork.NAME
+            prefork.NURSERY.start()
         settings: dict[str, Any] = super().init_settings()
         settings["jinja2_env"] = pages()
         if not self.voila_configuration.preheat_kernel:

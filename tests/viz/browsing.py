@@ -68,7 +68,9 @@ class Served:
 
 def _is_kernel(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and "ipykernel_launcher" in process.cmdline()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.name() == "sauron-kernel" or "ipykernel_launcher" in process.cmdline()
     except psutil.NoSuchProcess:
         return False
 

@@ -1,0 +1,128 @@
+"""Kernels that are forked from one process: they are what they were asked to be, and end when they should."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from browsing import Served, wait_until
+from jupyter_client.manager import AsyncKernelManager
+
+from sauron_viz import prefork
+from sauron_viz.prefork import Fork, Nursery, Provisioner
+
+pytestmark = pytest.mark.skipif(not prefork.AVAILABLE, reason="kernels are forked on Linux only")
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    for child in psutil.Process().children():
+        if "sauron_viz.prefork" in child.cmdline():
+            child.kill()
+            child.wait()
+
+
+async def ask(client: Any, code: str) -> str:
+    """Run code in a kernel; returns what it printed."""
+    said: list[str] = []
+    await client.execute_interactive(code, timeout=60, output_hook=lambda m: said.append(m["content"].get("text", "")))
+    return "".join(said)
+
+
+def test_a_forked_kernel_is_one_like_any_other(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(prefork, "NURSERY", nursery)
+    asyncio.run(_talk_to_one(tmp_path))
+
+
+async def _talk_to_one(folder: Path) -> None:
+    manager: Any = AsyncKernelManager()
+    manager.provisioner_name = prefork.NAME
+    manager.kernel_spec.metadata["kernel_provisioner"] = {"provisioner_name": prefork.NAME}
+    await manager.start_kernel(env=os.environ | {"QUERY_STRING": "run=rats"}, cwd=str(folder))
+    assert isinstance(manager.provisioner, Provisioner)
+    assert isinstance(manager.provisioner.process, Fork)
+    client = manager.client()
+    client.start_channels()
+    await client.wait_for_ready(timeout=60)
+    code = "import os, sys; print(os.environ['QUERY_STRING'], os.getcwd(), 'sauron_viz.apps' in sys.modules)"
+    assert (await ask(client, code)).split() == ["run=rats", str(folder), "True"]
+    assert (await ask(client, "import os; print(os.getsid(0) == os.getpid())")).strip() == "True"
+    # Whoever connects later asks for all widgets at once.
+    targets = await ask(client, "print(sorted(get_ipython().kernel.comm_manager.targets))")
+    assert "jupyter.widget.control" in targets
+    process = psutil.Process(manager.provisioner.pid)
+    assert process.name() == prefork.TITLE
+    client.stop_channels()
+    await manager.shutdown_kernel()
+    assert not await manager.is_alive()
+    assert not psutil.pid_exists(process.pid)
+
+
+def run(nursery: Nursery, *arguments: str) -> Fork:
+    """A fork with the arguments of a kernel, if it can make anything of them."""
+    return asyncio.run(nursery.fork(arguments, os.environ, None))
+
+
+def test_the_end_of_a_fork_is_seen_and_signals_reach_it(nursery: Nursery, tmp_path: Path) -> None:
+    fork = run(nursery, "-f", str(tmp_path / "kernel.json"))
+    assert fork.poll() is None
+    assert fork.wait(0.01) is None
+    fork.kill()
+    assert fork.wait(30) == fork.poll() == 1
+    fork.send_signal(signal.SIGTERM)
+
+
+def test_a_killed_nursery_is_replaced_and_its_kernels_end(nursery: Nursery, tmp_path: Path) -> None:
+    before = run(nursery, "-f", str(tmp_path / "before.json"))
+    wait_until((tmp_path / "before.json").exists)
+    parent = psutil.Process(before.pid).parent()
+    assert parent is not None
+    parent.kill()
+    after = run(nursery, "-f", str(tmp_path / "after.json"))
+    assert after.poll() is None
+    assert psutil.Process(after.pid).ppid() != parent.pid
+    assert before.wait(30) == 1
+    after.kill()
+    assert after.wait(30) == 1
+
+
+def test_what_cannot_become_a_kernel_ends(nursery: Nursery) -> None:
+    assert run(nursery, "--IPKernelApp.transport=pigeon").wait(30) == 1
+
+
+def test_kernels_of_another_python_start_as_ever(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefork, "NURSERY", nursery)
+    given: list[list[str]] = []
+
+    async def launch(_self: object, cmd: list[str], **_: Any) -> dict[str, str]:
+        given.append(cmd)
+        return {}
+
+    monkeypatch.setattr(prefork.LocalProvisioner, "launch_kernel", launch)
+    others = [["/usr/bin/python9", "-m", "ipykernel_launcher"], [sys.executable, "-m", "another_kernel"]]
+    for command in others:
+        asyncio.run(Provisioner().launch_kernel(command, env={}))
+    assert given == others
+
+
+def test_nothing_is_left_when_a_server_is_killed(runs: Path) -> None:
+    served = Served(runs)
+    wait_until(lambda: len(served.kernels()) == 1)
+    below = psutil.Process(served.process.pid).children(recursive=True)
+    assert len(below) == 2
+    served.process.kill()
+    served.process.wait()
+    gone, alive = psutil.wait_procs(below, timeout=30)
+    assert not alive
+    assert len(gone) == 2
