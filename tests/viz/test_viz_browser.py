@@ -147,7 +147,7 @@ def test_tabs_share_the_layer_and_charts_are_drawn(page: Any, dashboard: Served)
     # One line per layer, the two means of the chosen one, and the cuts.
     assert card.get_attribute("data-traces") == "15"
     page.get_by_role("button", name="Transposed").click()
-    page.wait_for_selector(".sauron-chart[data-traces='2']")
+    page.wait_for_selector(".sauron-chart[data-traces='3']")
     page.get_by_role("tab", name="Pruning").click()
     page.wait_for_selector(".sauron-network [data-layer=enc_conv_2][aria-selected=true]")
     page.wait_for_selector("h2:text-is('Decisions for enc_conv_2')")
@@ -212,10 +212,7 @@ def test_an_empty_folder_and_then_a_run_that_grows(serve: Callable[..., Served],
 
 def test_a_lost_session_is_said(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats")
-    page.evaluate("""() => {
-      const { kernelId } = JSON.parse(document.getElementById('jupyter-config-data').textContent);
-      return fetch(`/voila/api/shutdown/${kernelId}`, { method: 'POST' });
-    }""")
+    page.evaluate("fetch(`/voila/api/shutdown/${document.body.dataset.kernelId}`, { method: 'POST' })")
     page.wait_for_selector("text=Session lost")
 
 

@@ -126,10 +126,10 @@ def test_trends_in_all_three_forms_and_a_link_that_opens_them_again(
     page.goto(f"{dashboard.url}?run=rats&tab=trends")
     page.wait_for_selector(".sauron-chart[data-traces='15']")
     page.get_by_text("Small multiples", exact=True).click()
-    # A line for each of twelve layers, and p1 and p2 of each.
-    page.wait_for_selector(".sauron-chart[data-traces='36']")
+    # A line for each of twelve layers, p1 and p2 of each, and its cuts.
+    page.wait_for_selector(".sauron-chart[data-traces='48']")
     page.get_by_text("Each its own", exact=True).click()
-    page.wait_for_selector(".sauron-chart[data-traces='36'][data-version='3']")
+    page.wait_for_selector(".sauron-chart[data-traces='48'][data-version='3']")
     page.get_by_text("Heat map", exact=True).click()
     page.wait_for_selector(".sauron-chart[data-traces='2']")
     page.get_by_label("Measure", exact=True).select_option("threshold")
