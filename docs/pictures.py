@@ -1,7 +1,8 @@
-"""Makes the pictures of this folder: `python docs/pictures.py RUNS`, where RUNS holds runs named as below.
+"""Makes the pictures of this folder: `python docs/pictures.py RUNS DATA [NAME ...]`, all of them or the named ones.
 
-Needs Playwright and Chromium, as the tests do. Names of runs: hippo and sunny as in docs/results.md, and the runs of
-benchmarks/study_table4.py under table4.
+Needs Playwright and Chromium, as the tests do. RUNS holds hippo and sunny as in docs/results.md, and the runs of
+benchmarks/study_table4.py under table4. DATA holds the data set `phantom` of `make demo`: for the picture of the tab
+Training a run `first` is trained on it and stopped again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ IMAGES = Path(__file__).parent / "images"
 CHART = ".sauron-chart[data-ready=yes] >> visible=true"
 TABLE4 = "table4/lambda0.5-seed0"
 PAIRS = "".join(f"&with=table4/lambda{weight}-seed{seed}" for weight in ("0", "0.5") for seed in (0, 1))
+TRAINING = "training"
+JOB = ".sauron-job[data-id=first]"
 # Name of the picture, address, height in CSS pixels, dark or light.
 PICTURES = (
     ("runs", "tab=runs", 960, "light"),
@@ -29,16 +32,17 @@ PICTURES = (
     ("trends-heat", "run=sunny&tab=trends&measure=delta_opt&form=heat", 980, "dark"),
     ("dashboard", "run=hippo&tab=pruning&epoch=12&layer=enc_conv_7", 860, "light"),
     ("pruning", "run=sunny&tab=pruning&epoch=17&layer=enc_conv_10", 1420, "light"),
+    (TRAINING, "tab=training", 1130, "light"),
     ("compare", f"run=sunny&tab=compare{PAIRS}&with=sunny", 1120, "light"),
 )
 
 
-def main(runs: str) -> None:
+def main(runs: str, data: str, *names: str) -> None:
     """Serve the runs, and take every picture."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from sauron_viz.cli import main; main()", "serve", runs]
+    command = [sys.executable, "-c", "from sauron_viz.cli import main; main()", "serve", runs, "--allow-training", data]
     server = subprocess.Popen([*command, "--port", str(port), "--no-browser"])
     try:
         while server.poll() is None:
@@ -49,9 +53,8 @@ def main(runs: str) -> None:
         with sync_playwright() as driver:
             path = os.environ.get("SAURON_CHROMIUM")
             browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-            wanted = sys.argv[2:] or [picture[0] for picture in PICTURES]
             for picture in PICTURES:
-                if picture[0] in wanted:
+                if not names or picture[0] in names:
                     take(browser, f"http://127.0.0.1:{port}/", *picture)
             browser.close()
     finally:
@@ -63,15 +66,33 @@ def take(browser: Any, url: str, name: str, query: str, height: int, scheme: str
     """One picture."""
     page = browser.new_page(viewport={"width": 1280, "height": height}, color_scheme=scheme, device_scale_factor=1.25)
     page.goto(f"{url}?{query}")
-    page.wait_for_selector(CHART, timeout=90_000)
-    page.wait_for_function("[...document.querySelectorAll('.sauron-chart')].every((card) => card.dataset.ready)")
+    if name == TRAINING:
+        train(page)
+    else:
+        page.wait_for_selector(CHART, timeout=90_000)
+        page.wait_for_function("[...document.querySelectorAll('.sauron-chart')].every((card) => card.dataset.ready)")
     page.wait_for_timeout(1500)
     target = IMAGES / f"{name}.png"
     page.screenshot(path=target)
+    if name == TRAINING:
+        page.get_by_role("button", name="Stop: first").click()
+        page.wait_for_selector(f"{JOB}[data-status=stopped]", timeout=90_000)
     page.close()
     Image.open(target).convert("RGB").save(target, optimize=True)
     print(f"{target.name}: {target.stat().st_size // 1024} kB")
 
 
+def train(page: Any) -> None:
+    """A training under way, and another that is being prepared."""
+    for name in ("first", "wider"):
+        page.get_by_label("Name of the run").fill(name)
+        page.get_by_label("Recipe").select_option("phantom2d")
+        page.get_by_label("Data set").select_option(index=0)
+        if name == "first":
+            page.get_by_role("button", name="Start training").click()
+            page.wait_for_function(f"parseInt(document.querySelector('{JOB} dd')?.textContent) > 2", timeout=180_000)
+    page.get_by_label("Other keys").fill("network.init_filters=24")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

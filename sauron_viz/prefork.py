@@ -168,6 +168,8 @@ def _become(order: Mapping[str, Any]) -> None:
 
     os.setsid()
     Path("/proc/self/comm").write_text(TITLE)
+    # Where memory runs short, one visitor shall lose their session, and not all by the end of this one's parent.
+    Path("/proc/self/oom_score_adj").write_text("500")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(order["env"])

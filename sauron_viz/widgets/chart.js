@@ -19,8 +19,14 @@ async function unpack(model) {
   return module.exports;
 }
 
+async function start(model) {
+  // It keeps the page busy for a while: what has been drawn already is painted first.
+  await new Promise((painted) => setTimeout(painted));
+  return globalThis.__sauronFetchPlotly?.() ?? unpack(model);
+}
+
 function plotly(model) {
-  globalThis.__sauronPlotly ??= globalThis.__sauronFetchPlotly?.() ?? unpack(model);
+  globalThis.__sauronPlotly ??= start(model);
   return globalThis.__sauronPlotly;
 }
 

@@ -37,6 +37,8 @@ export default {
     function pong() {
       unanswered = 0;
       lost(false);
+      // What is live beats with it. An animation of the style sheet would be painted sixty times a second.
+      root.closest(".sauron")?.classList.toggle("sauron-beat");
     }
 
     function address() {
