@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from sauron_train.complexity import Complexity
 from sauron_train.config import Config
+from sauron_train.data.datasets import check_channels, read_dataset
 from sauron_train.data.load import load_volumes
 from sauron_train.data.loader import training_loader
-from sauron_train.data.nnunet import check_channels, read_dataset
 from sauron_train.data.patches import TrainingPatches
 from sauron_train.data.split import split_cases
 from sauron_train.data.types import Batch, Dataset, Split, Volume

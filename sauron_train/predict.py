@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sauron_train.checkpoint import CheckpointInfo, load_model
 from sauron_train.config import Config
+from sauron_train.data.datasets import read_dataset
+from sauron_train.data.inputs import images_in
 from sauron_train.data.load import load_image, load_volumes, original_labels, save_labels, to_original_grid
-from sauron_train.data.nnunet import images_in, read_dataset
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.data.views import network_input, stack_back
 from sauron_train.errors import DataError

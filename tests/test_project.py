@@ -56,7 +56,7 @@ def test_views_read_runs_only_through_the_contract() -> None:
     [
         "sauron_train",
         "sauron_train.cli",
-        "sauron_train.data.nnunet",
+        "sauron_train.data.datasets",
         "sauron_train.data.split",
         "sauron_train.runlog",
         "sauron_train.analysis.distances",

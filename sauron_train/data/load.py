@@ -16,8 +16,8 @@ import torch
 import torchio as tio
 
 from sauron_train.config import Config, PreprocessConfig
+from sauron_train.data.datasets import check_channels
 from sauron_train.data.nifti import ENDINGS, read_grid, read_header, read_voxels, times, write_like
-from sauron_train.data.nnunet import check_channels
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.errors import DataError
 

@@ -62,7 +62,7 @@ def _pattern(group_by: str | None) -> re.Pattern[str] | None:
 
 def _group(case: Case, pattern: re.Pattern[str] | None) -> str:
     if pattern is None:
-        return case.name
+        return case.patient or case.name
     match = pattern.search(case.name)
     if match is None or match[1] is None:
         raise DataError(

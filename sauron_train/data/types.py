@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One examination on disk: one file per channel and, where it is known, the file of its labels."""
+    """One examination on disk: one file per channel and, where it is known, the file of its labels.
+
+    `patient` is whose it is where the layout tells, else "": examinations of one patient are kept together.
+    """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
+    patient: str = ""
 
 
 @dataclass(frozen=True)

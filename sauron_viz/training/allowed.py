@@ -185,8 +185,8 @@ def _walk(folder: Path, deeper: int) -> Iterator[Path]:
 
 def _look(key: str, path: Path) -> DataFolder:
     # nibabel, which only they need who train.
+    from sauron_train.data.datasets import read_names  # noqa: PLC0415
     from sauron_train.data.nifti import read_header  # noqa: PLC0415
-    from sauron_train.data.nnunet import read_names  # noqa: PLC0415
 
     try:
         dataset = read_names(path)

@@ -126,7 +126,7 @@ def require(recipe: str, data: Path, changes: Sequence[str]) -> Path:
 
 def fit(data: DataFolder, config: Config) -> str:
     """Why a data set cannot be trained on with a configuration; "" where it can, as far as names tell."""
-    from sauron_train.data.nnunet import check_channels  # noqa: PLC0415
+    from sauron_train.data.datasets import check_channels  # noqa: PLC0415
     from sauron_train.data.split import split_cases  # noqa: PLC0415
 
     if data.dataset is None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from data_making import config, volume, write, write_dataset
 
+from sauron_train.data.datasets import read_dataset
 from sauron_train.data.load import load_image, load_volumes, save_labels, to_original_grid
-from sauron_train.data.nnunet import read_dataset
 from sauron_train.errors import DataError
 
 

@@ -7,8 +7,8 @@ import pytest
 from data_making import config
 
 from sauron_train.data import phantom
+from sauron_train.data.datasets import read_dataset
 from sauron_train.data.load import load_volumes
-from sauron_train.data.nnunet import read_dataset
 from sauron_train.data.phantom import make_phantom
 from sauron_train.errors import DataError
 

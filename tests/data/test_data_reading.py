@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from data_making import config, write, write_case, write_dataset, write_json
 
+from sauron_train.data.datasets import read_dataset
 from sauron_train.data.load import load_volumes
-from sauron_train.data.nnunet import read_dataset
 from sauron_train.errors import DataError
 
 REAL = Path(__file__).parents[3] / "shared" / "data"

@@ -1,93 +1,32 @@
-"""The nnU-Net raw layout: `dataset.json`, `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`.
-
-Everything that can be told from names and headers is checked before a voxel is read, so that a data set fails in its
-first second and not in its first night.
-"""
+"""The nnU-Net raw layout: `dataset.json`, `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sauron_train.config import Config
-from sauron_train.data.nifti import ENDINGS, Header, read_header, times
+from sauron_train.data.layouts.folders import images_of
+from sauron_train.data.nifti import ENDINGS
 from sauron_train.data.types import Case, Dataset
 from sauron_train.errors import DataError
 
-_SPACING_TOLERANCE = 0.01
+FOLDERS = "dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz"
 
 
-def read_dataset(root: Path) -> Dataset:
-    """Read and check a data set in the nnU-Net raw layout (version 2, or version 1 with `modality`).
-
-    Raises:
-        DataError: anything that is missing, unreadable, contradictory or not supported; the file or case is named.
-    """
-    root = Path(root)
-    text, dataset = _read_names(root)
-    digest = hashlib.sha256(text)
-    for case in dataset.cases:
-        for path, header in _check_case(case):
-            digest.update(f"{path.relative_to(root).as_posix()}\0{header.size}\0".encode() + header.block)
-    return replace(dataset, fingerprint=digest.hexdigest())
+def fits(root: Path) -> bool:
+    """Whether a folder looks like it."""
+    return any((root / name).exists() for name in ("dataset.json", "imagesTr", "labelsTr"))
 
 
-def read_names(root: Path) -> Dataset:
-    """What the names of a data set's files tell, without opening them: it has no fingerprint yet.
+def names(root: Path) -> tuple[bytes, Dataset]:
+    """`dataset.json` as it is, and what it and the names of the files tell.
 
     Raises:
         DataError: what is missing or contradictory by names.
     """
-    return _read_names(Path(root))[1]
-
-
-def check_channels(dataset: Dataset, config: Config) -> None:
-    """Refuse a data set with another number of channels than the recipe is made for.
-
-    Raises:
-        DataError: it has.
-    """
-    wanted = config.data.channels
-    if wanted is not None and wanted != len(dataset.channels):
-        raise DataError(
-            f"{dataset.name} has {len(dataset.channels)} channels but the recipe is made for {wanted}; "
-            "choose another data set or change data.channels"
-        )
-
-
-def images_in(paths: Sequence[Path], channels: int) -> list[Case]:
-    """Examinations without labels to segment, sorted by name.
-
-    Args:
-        paths: folders that hold CASE_0000.nii.gz files, or such files themselves (one channel of a case is enough if
-            the others lie beside it). A file that is named
-            itself may also be called CASE.nii.gz, if the network takes one channel.
-        channels: how many files make a case.
-
-    Raises:
-        DataError: nothing there, a case with fewer or more channels, or a file in a folder that is named otherwise.
-    """
-    found: dict[str, Case] = {}
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} is not there; give folders with CASE_0000.nii.gz files, or such files")
-        files = [file for ending in ENDINGS for file in _images(path, ending)] if path.is_dir() else [path]
-        if not files:
-            raise DataError(f"{path} holds no .nii.gz or .nii file")
-        for file in files:
-            case = _unlabelled(file, channels, named=not path.is_dir())
-            found.setdefault(case.name, case)
-    return [found[name] for name in sorted(found)]
-
-
-def _read_names(root: Path) -> tuple[bytes, Dataset]:
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}; give the folder that holds dataset.json")
     text, description = _read_json(root)
     ending = _ending(root, description)
     channels = _channels(root, description)
@@ -101,33 +40,6 @@ def _read_names(root: Path) -> tuple[bytes, Dataset]:
         cases=_cases(root, ending, channels),
         fingerprint="",
     )
-
-
-def _images(folder: Path, ending: str) -> list[Path]:
-    # Finder and tar leave "._name" files behind that end like images.
-    return sorted(file for file in folder.iterdir() if file.name.endswith(ending) and not file.name.startswith("."))
-
-
-def _unlabelled(file: Path, channels: int, named: bool) -> Case:
-    ending = next((ending for ending in ENDINGS if file.name.endswith(ending)), None)
-    if ending is None:
-        raise DataError(f"{file} is no NIfTI file; images must end in {' or '.join(ENDINGS)}")
-    stem = file.name.removesuffix(ending)
-    match = re.fullmatch(r"(.+)_(\d{4})", stem)
-    if match is None:
-        if not named:
-            # Label maps are named so: a folder of them is not what anybody wants to segment.
-            raise DataError(f"{file} is not named CASE_0000{ending}, as images are; name the file itself to segment it")
-        if channels != 1:
-            raise DataError(f"{file} must be named CASE_0000{ending}: the network takes {channels} channels")
-        return Case(stem, (file,), None)
-    images = tuple(file.with_name(f"{match[1]}_{number:04d}{ending}") for number in range(channels))
-    for image in images:
-        if not image.is_file():
-            raise DataError(f"case {match[1]} lacks {image.name}; the network takes {channels} channel(s)")
-    if int(match[2]) >= channels or file.with_name(f"{match[1]}_{channels:04d}{ending}").is_file():
-        raise DataError(f"case {match[1]} has more channels than the {channels} that the network takes; remove them")
-    return Case(match[1], images, None)
 
 
 def _read_json(root: Path) -> tuple[bytes, Mapping[str, Any]]:
@@ -236,26 +148,4 @@ def _case(name: str, files: Mapping[int, Path], labels: Mapping[str, Path], chan
 def _files(folder: Path, ending: str) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder.parent} has no folder {folder.name}; it is not in the nnU-Net raw layout")
-    return _images(folder, ending)
-
-
-def _check_case(case: Case) -> Iterable[tuple[Path, Header]]:
-    paths = [*case.images, *([case.label] if case.label else [])]
-    headers = [read_header(path) for path in paths]
-    first = headers[0]
-    for path, header in zip(paths[1:], headers[1:], strict=True):
-        if header.shape != first.shape:
-            raise DataError(
-                f"case {case.name}: {path.name} is {times(header.shape)} voxels but {paths[0].name} is "
-                f"{times(first.shape)}; put them on one grid"
-            )
-        if any(abs(a - b) > _SPACING_TOLERANCE * b for a, b in zip(header.spacing, first.spacing, strict=True)):
-            raise DataError(
-                f"case {case.name}: {path.name} has voxels of {_mm(header)} but {paths[0].name} of {_mm(first)}; "
-                "correct the header that is wrong"
-            )
-    return zip(paths, headers, strict=True)
-
-
-def _mm(header: Header) -> str:
-    return " x ".join(f"{side:g}" for side in header.spacing) + " mm"
+    return images_of(folder, ending)

@@ -1,0 +1,93 @@
+"""Data sets on disk, in whichever of the known layouts.
+
+Everything that can be told from names and headers is checked before a voxel is read, so that a data set fails in its
+first second and not in its first night.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from sauron_train.config import Config
+from sauron_train.data.layouts import names_of
+from sauron_train.data.nifti import Header, read_header, times
+from sauron_train.data.types import Case, Dataset
+from sauron_train.errors import DataError
+
+_SPACING_TOLERANCE = 0.01
+
+
+def read_dataset(root: Path) -> Dataset:
+    """Read and check a data set in one of the layouts of `sauron_train.data.layouts`.
+
+    Raises:
+        DataError: anything that is missing, unreadable, contradictory or not supported; the file or case is named.
+    """
+    root = Path(root)
+    text, dataset = names_of(root)
+    digest = hashlib.sha256(text)
+    for case in dataset.cases:
+        for path, header in _check_case(case):
+            digest.update(f"{path.relative_to(root).as_posix()}\0{header.size}\0".encode() + header.block)
+    return replace(dataset, fingerprint=digest.hexdigest())
+
+
+def read_names(root: Path) -> Dataset:
+    """What the names of a data set's files tell, without opening them: it has no fingerprint yet.
+
+    Raises:
+        DataError: what is missing or contradictory by names.
+    """
+    return names_of(Path(root))[1]
+
+
+def without(dataset: Dataset, discarded: Iterable[str]) -> Dataset:
+    """The data set without some cases; names that it does not have are passed over, because a part of it will do.
+
+    Raises:
+        DataError: nothing would be left.
+    """
+    gone = set(discarded)
+    kept = tuple(case for case in dataset.cases if case.name not in gone)
+    if not kept:
+        raise DataError(f"data.discard names every case of {dataset.name}; leave some")
+    return replace(dataset, cases=kept)
+
+
+def check_channels(dataset: Dataset, config: Config) -> None:
+    """Refuse a data set with another number of channels than the recipe is made for.
+
+    Raises:
+        DataError: it has.
+    """
+    wanted = config.data.channels
+    if wanted is not None and wanted != len(dataset.channels):
+        raise DataError(
+            f"{dataset.name} has {len(dataset.channels)} channels but the recipe is made for {wanted}; "
+            "choose another data set or change data.channels"
+        )
+
+
+def _check_case(case: Case) -> Iterable[tuple[Path, Header]]:
+    paths = [*case.images, *([case.label] if case.label else [])]
+    headers = [read_header(path) for path in paths]
+    first = headers[0]
+    for path, header in zip(paths[1:], headers[1:], strict=True):
+        if header.shape != first.shape:
+            raise DataError(
+                f"case {case.name}: {path.name} is {times(header.shape)} voxels but {paths[0].name} is "
+                f"{times(first.shape)}; put them on one grid"
+            )
+        if any(abs(a - b) > _SPACING_TOLERANCE * b for a, b in zip(header.spacing, first.spacing, strict=True)):
+            raise DataError(
+                f"case {case.name}: {path.name} has voxels of {_mm(header)} but {paths[0].name} of {_mm(first)}; "
+                "correct the header that is wrong"
+            )
+    return zip(paths, headers, strict=True)
+
+
+def _mm(header: Header) -> str:
+    return " x ".join(f"{side:g}" for side in header.spacing) + " mm"
