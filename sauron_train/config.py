@@ -53,11 +53,20 @@ class DataConfig(Section):
     steps_per_epoch: int | None = Field(
         None, ge=1, description="training steps that count as one epoch; null = one pass over all slices or cases"
     )
+    patches_per_volume: int = Field(
+        1, ge=1, description="3D without steps_per_epoch: patches that an epoch takes of each volume"
+    )
     foreground: Probability = Field(0.33, description="share of the patches that are centred on a labelled voxel")
+    crop: Literal["random", "centre"] = Field(
+        "random", description="where the other patches lie in an image that is larger: anywhere, or in its middle"
+    )
     validation: float = Field(0.2, gt=0.0, lt=1.0, description="share of the patients kept for validation")
     group_by: str | None = Field(
-        None, description="regular expression with one group: cases that share it are one patient and stay together"
+        None,
+        description="regular expression with one group: cases that share it are one patient and stay together; null ="
+        " as the layout tells, else each case is a patient",
     )
+    discard: tuple[str, ...] = Field((), description="cases that are left out, by name")
     channels: int | None = Field(
         None, ge=1, description="number of image channels the recipe is made for; null = whatever the data set has"
     )
@@ -68,6 +77,11 @@ class DataConfig(Section):
 class PreprocessConfig(Section):
     """What happens to every image, in this order, before anything random does (paper, Appendix C.1)."""
 
+    orientation: Literal["file", "canonical"] = Field(
+        "file",
+        description="canonical = axes are turned until they lead to the right, to the front and up, as nearly as they"
+        " do; file = they stay as they are on disk",
+    )
     spacing: tuple[Millimetres | None, Millimetres | None, Millimetres | None] | None = Field(
         None, description="voxel size in mm to resample to; null on an axis keeps it"
     )
@@ -297,6 +311,11 @@ class Config(_OverPreset):
             raise ValueError(
                 f"data.patch has {len(self.data.patch)} numbers but network.dim is {self.network.dim}; "
                 f"give {self.network.dim}"
+            )
+        if self.data.patches_per_volume > 1 and (self.network.dim == 2 or self.data.steps_per_epoch is not None):
+            raise ValueError(
+                "data.patches_per_volume says how long an epoch is, which in 2D every slice does and elsewhere "
+                "data.steps_per_epoch, where it is given; leave it at 1"
             )
         factor = 2 ** (self.network.levels - 1)
         if any(side < 1 or side % factor for side in self.data.patch):

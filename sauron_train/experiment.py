@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from sauron_train.complexity import Complexity
 from sauron_train.config import Config
-from sauron_train.data.datasets import check_channels, read_dataset
+from sauron_train.data.datasets import check_channels, read_dataset, without
 from sauron_train.data.load import load_volumes
 from sauron_train.data.loader import training_loader
 from sauron_train.data.patches import TrainingPatches
@@ -62,14 +62,14 @@ class Experiment:
 
         Args:
             config: the whole configuration.
-            data: folder in the nnU-Net raw layout, or what was read of one.
+            data: folder of a data set in a layout that is known, or what was read of one.
             on_progress: told how many of how many cases are read.
 
         Raises:
             DataError: anything wrong with the data.
             ConfigError: a configuration that does not fit it.
         """
-        dataset = data if isinstance(data, Dataset) else read_dataset(data)
+        dataset = without(data if isinstance(data, Dataset) else read_dataset(data), config.data.discard)
         check_channels(dataset, config)
         split = split_cases(dataset, config.data, config.seed)
         cases = (*split.train, *split.validation)

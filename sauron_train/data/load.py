@@ -1,7 +1,7 @@
 """From files to volumes in memory and from label maps back to files.
 
 Preprocessing is what happens to every image in the same way (paper, Appendix C.1): resampling, clipping, shifting and
-scaling. Axes stay those of the file.
+scaling. Axes stay those of the file, unless the recipe has them turned.
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ def _preprocess(
         # The label lies on the image's voxels by agreement of shapes; small differences of its header must not move it.
         images["label"] = tio.LabelMap(tensor=label[None], affine=affine)
     subject = tio.Subject(images)
+    if config.orientation == "canonical":
+        subject = tio.ToCanonical()(subject)
     target = _target_spacing(subject["image"].spacing, config)
     if target is not None:
         subject = tio.Resample(target)(subject)

@@ -41,10 +41,11 @@ class Item(NamedTuple):
 class TrainingPatches(Dataset[Patch]):
     """The training data of a run, as numbered patches.
 
-    An epoch has `steps_per_epoch` times `batch_size` patches, or one of every slice (2D) or volume (3D). Slices and
+    An epoch has `steps_per_epoch` times `batch_size` patches, or one of every slice (2D), `patches_per_volume` of every
+    volume (3D). Slices and
     volumes come in a shuffled order in which none comes again before all have come, over the bounds of epochs too.
-    With probability `data.foreground` a patch is centred on a random labelled voxel, else it lies anywhere in the
-    image; with `steps_per_epoch` such a patch also chooses a slice with labels among those of its volume. Where the
+    With probability `data.foreground` a patch is centred on a random labelled voxel, else it lies where `data.crop`
+    says; with `steps_per_epoch` such a patch also chooses a slice with labels among those of its volume. Where the
     image is smaller than the patch, zeros are put around it after everything else, which is the image's mean after
     z-normalisation; labels get background.
 
@@ -79,7 +80,9 @@ class TrainingPatches(Dataset[Patch]):
     def __len__(self) -> int:
         """Patches per epoch."""
         steps = self.config.data.steps_per_epoch
-        return len(self._units) if steps is None else steps * self.config.data.batch_size
+        if steps is None:
+            return len(self._units) * self.config.data.patches_per_volume
+        return steps * self.config.data.batch_size
 
     def __getitem__(self, item: int | Item) -> Patch:
         """The patch with this number in the current epoch, or in that of the item."""
@@ -175,6 +178,8 @@ class TrainingPatches(Dataset[Patch]):
         if centred and places.shape[1]:
             centre = places[:, int(torch.randint(places.shape[1], ()))]
             return tuple(min(max(int(c) - s // 2, 0), r) for c, s, r in zip(centre, size, room, strict=True))
+        if self.config.data.crop == "centre":
+            return tuple(r // 2 for r in room)
         return tuple(int(torch.randint(r + 1, ())) for r in room)
 
     def _finished(self, subject: Any, name: str) -> Patch:

@@ -54,7 +54,7 @@ class Volume:
     """One preprocessed case in memory.
 
     `image` (C, X, Y, Z) float32; `label` (X, Y, Z) uint8, or None where there is none; `spacing` voxel size in mm per
-    axis; `affine` (4, 4), voxel index to mm. The axes are those of the file, however it was oriented.
+    axis; `affine` (4, 4), voxel index to mm. The axes are those of the file, or canonical where the recipe says so.
     """
 
     name: str
