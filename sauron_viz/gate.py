@@ -22,6 +22,8 @@ _WRONG_TOKEN_DELAY_S = 1.0
 _MOST_WAITING = 64
 # Images that are uploaded come over the web socket, piece by piece.
 _LARGEST_BODY = 2**20
+# Kernels get it in their environment; one that names a hundred runs is a tenth of it.
+_LONGEST_QUERY = 2**15
 _POLICY = "Content-Security-Policy"
 _log = logging.getLogger("sauron_viz.server")
 
@@ -95,6 +97,8 @@ class Gate(Router):
         why, base, path = self._foreign(request), self.access.base_url, request.path
         if why:
             return Refusal, {"sentence": why}
+        if len(request.query) > _LONGEST_QUERY:
+            return Refusal, {"status": 414, "sentence": "This address is too long. Open the page without its query."}
         if path in (base, self.access.login_path) or path.startswith((f"{base}voila/", f"{base}api/kernels/")):
             return None
         if path in ("/", base.rstrip("/")):

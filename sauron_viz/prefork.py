@@ -14,24 +14,38 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-AVAILABLE = sys.platform == "linux" and hasattr(os, "pidfd_open")
 NAME = "sauron-prefork"
-_LAUNCHER = "ipykernel_launcher"
 # What a list of processes shows.
 TITLE = "sauron-kernel"
+_LAUNCHER = "ipykernel_launcher"
 # What every page needs sooner or later.
 _IMPORTED = ("ipykernel.kernelapp", "sauron_viz.apps", "scipy.cluster.hierarchy")
-_LONGEST = 2**20
+_NUMBER = struct.Struct("!q")
+_PATIENCE_S = 60.0
+
+
+def available() -> bool:
+    """Whether kernels can be forked here: old systems, and some containers, give no handle of a process."""
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 class Fork:
@@ -72,67 +86,91 @@ class Fork:
 
 
 class Nursery:
-    """The process that kernels are forked from, seen from the server. It ends with the server, and kernels with it."""
+    """The process that kernels are forked from, seen from the server. It ends with the server, and kernels with it.
 
-    def __init__(self) -> None:
+    `patience` is how many seconds it may take to answer; then another one is begun, and the kernels of the slow one
+    are left alone.
+    """
+
+    def __init__(self, patience: float = _PATIENCE_S) -> None:
+        self.patience = patience
         self._line: socket.socket | None = None
-        self._one_at_a_time = threading.Lock()
+        self._slow: list[socket.socket] = []
+        # Answers come in the order of the questions: one at a time.
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="nursery")
+        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Begin to import, if that has not begun."""
-        with self._one_at_a_time:
-            self._opened()
+        self._opened()
 
     async def fork(self, arguments: Sequence[str], env: Mapping[str, str], cwd: str | None) -> Fork:
         """A new kernel; waits until everything is imported.
 
         Raises:
-            OSError: no process could be made.
+            OSError: no process could be made, or it takes too long. Other kernels do not suffer from it.
         """
         order = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": cwd}).encode()
-        return await asyncio.to_thread(self._ask, order)
+        return await asyncio.get_running_loop().run_in_executor(self._asking, self._ask, order)
 
     def _ask(self, order: bytes) -> Fork:
-        with self._one_at_a_time:
-            # The second time to a new process, if that one was killed.
-            for _ in range(2):
-                line = self._opened()
-                try:
-                    line.send(order)
-                    answer, handles, *_ = socket.recv_fds(line, 64, 1)
-                except OSError:
-                    answer, handles = b"", []
-                if answer and handles:
-                    return Fork(int(answer), handles[0])
+        # The second time another process, if the first one was killed meanwhile.
+        for _ in range(2):
+            line = self._opened()
+            try:
+                line.sendall(_NUMBER.pack(len(order)) + order)
+                answer, handles, *_ = socket.recv_fds(line, _NUMBER.size, 1)
+            except TimeoutError:
                 self._line = None
-                line.close()
-        raise OSError("no kernel could be forked")
+                self._slow.append(line)
+                raise OSError("the process that kernels are forked from does not answer") from None
+            except OSError:
+                answer, handles = b"", []
+            if len(answer) == _NUMBER.size:
+                pid = _NUMBER.unpack(answer)[0]
+                if pid < 0:
+                    raise OSError(-pid, os.strerror(-pid))
+                return Fork(pid, handles[0])
+            self._line = None
+            line.close()
+        raise OSError("the process that kernels are forked from ends again and again")
 
     def _opened(self) -> socket.socket:
-        if self._line is None:
-            self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
-            # In a session of its own, it is not interrupted together with the server.
-            subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
-            theirs.close()
-        return self._line
+        with self._starting:
+            if self._line is None:
+                self._line, theirs = socket.socketpair()
+                self._line.settimeout(self.patience)
+                command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+                # In a session of its own, it is not interrupted together with the server.
+                subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
+                theirs.close()
+            return self._line
 
 
 NURSERY = Nursery()
 
 
 class Provisioner(LocalProvisioner):
-    """Has kernels of this very Python forked; others start as ever."""
+    """Has kernels of this very Python forked; others start as ever, and so do these where forking fails."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Called by Jupyter with the command of the kernel and what `Popen` takes."""
         if _LAUNCHER not in cmd or cmd[0] != sys.executable:
             return await super().launch_kernel(cmd, **kwargs)
         arguments = cmd[cmd.index(_LAUNCHER) + 1 :]
-        process: Any = await NURSERY.fork(arguments, kwargs["env"], kwargs.get("cwd"))
+        try:
+            process: Any = await NURSERY.fork(arguments, kwargs["env"], kwargs.get("cwd"))
+        except OSError as error:
+            self.log.error("no kernel could be forked (%s); one is started by itself", error)
+            return await super().launch_kernel(cmd, **kwargs)
         self.process, self.cwd = process, kwargs.get("cwd")
         self.pid = self.pgid = process.pid
         return self.connection_info
+
+    async def send_signal(self, signum: int) -> None:
+        """To the kernel and what it has started; its number may be another's as soon as it has ended."""
+        if self.process is None or self.process.poll() is None:
+            await super().send_signal(signum)
 
 
 def main(line: socket.socket) -> None:
@@ -142,43 +180,91 @@ def main(line: socket.socket) -> None:
     # What is never looked at by the collector is never copied for a kernel.
     gc.collect()
     gc.freeze()
+    parent = os.getpid()
     order = _next_child(line)
     if order is not None:
-        _become(order)
+        _become(order, parent)
 
 
 def _next_child(line: socket.socket) -> dict[str, Any] | None:
     """Returns in every child what it was asked to be; in this process once the server is gone."""
-    # Children that end leave nothing behind.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while message := line.recv(_LONGEST):
-        pid = os.fork()
-        if pid == 0:
-            line.close()
-            return json.loads(message)  # type: ignore[no-any-return]
-        handle = os.pidfd_open(pid)
-        socket.send_fds(line, [str(pid).encode()], [handle])
-        os.close(handle)
+    signal.signal(signal.SIGCHLD, _bury)
+    while message := _order(line):
+        # A child that ends at once must not be gone before there is a handle of it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        try:
+            pid = os.fork()
+            if pid == 0:
+                line.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+                return json.loads(message)  # type: ignore[no-any-return]
+            _answer(line, pid)
+        except OSError as error:
+            line.sendall(_NUMBER.pack(-(error.errno or 1)))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     return None
 
 
-def _become(order: Mapping[str, Any]) -> None:
+def _answer(line: socket.socket, pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        # A kernel that nobody can end must not stay.
+        os.kill(pid, signal.SIGKILL)
+        raise
+    socket.send_fds(line, [_NUMBER.pack(pid)], [handle])
+    os.close(handle)
+
+
+def _order(line: socket.socket) -> bytes:
+    """The next order, b"" once nobody gives any."""
+    head = _exactly(line, _NUMBER.size)
+    return _exactly(line, _NUMBER.unpack(head)[0]) if head else b""
+
+
+def _exactly(line: socket.socket, count: int) -> bytes:
+    """So many bytes, b"" where they end before; a child that ends interrupts what is being received."""
+    parts: list[bytes] = []
+    while count > 0:
+        part = line.recv(count)
+        if not part:
+            return b""
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _bury(*_: object) -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _become(order: Mapping[str, Any], parent: int) -> None:
     """What `python -m ipykernel_launcher` does, in a session of its own as Jupyter wants it."""
     from ipykernel.kernelapp import IPKernelApp  # noqa: PLC0415
 
+    if os.getppid() != parent:
+        # Nobody would notice the end of a kernel whose parent went before it.
+        return
     os.setsid()
-    Path("/proc/self/comm").write_text(TITLE)
-    # Where memory runs short, one visitor shall lose their session, and not all by the end of this one's parent.
-    Path("/proc/self/oom_score_adj").write_text("500")
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _be_known()
     os.environ.clear()
     os.environ.update(order["env"])
     if order["cwd"]:
         os.chdir(order["cwd"])
     # Widgets tell the kernel of themselves when they are imported, and there was none.
-    more = [f"--IPKernelApp.parent_handle={os.getppid()}", "--IPKernelApp.extra_extensions=ipywidgets"]
+    more = [f"--IPKernelApp.parent_handle={parent}", "--IPKernelApp.extra_extensions=ipywidgets"]
     sys.argv = [_LAUNCHER, *order["arguments"], *more]
     IPKernelApp.launch_instance()
+
+
+def _be_known() -> None:
+    """Have a name, and be the first to go where memory runs short: all kernels end with the parent of this one."""
+    for file, value in (("comm", TITLE), ("oom_score_adj", "500")):
+        with suppress(OSError):
+            Path("/proc/self", file).write_text(value)
 
 
 if __name__ == "__main__":

@@ -66,17 +66,32 @@ class Kernels(AsyncMappingKernelManager):
     ) -> None:
         """End a kernel; the page of one that died says goodbye to it all the same."""
         self._seen.discard(kernel_id)
+        self._clear_pool()
         if kernel_id in self:
             await super().shutdown_kernel(kernel_id, now, restart)  # type: ignore[no-untyped-call]
 
+    def get_pool_size(self, notebook_name: str) -> int:
+        """How many prepared pages there are to hand out; Voila asks before it takes one."""
+        self._clear_pool()
+        return int(super().get_pool_size(notebook_name))
+
     def _handle_kernel_died(self, kernel_id: str) -> None:
         super()._handle_kernel_died(kernel_id)  # type: ignore[no-untyped-call]
+        self._clear_pool(kernel_id)
+
+    def _clear_pool(self, dead: str = "") -> None:
+        """Nobody must be given the page of a dead kernel, or one that could not be prepared."""
         for notebook, pool in getattr(self, "_pools", {}).items():
-            left = [page for page in pool if not (page.done() and page.result()["kernel_id"] == kernel_id)]
+            left = [page for page in pool if not _is_lost(page, dead)]
             if len(left) < len(pool):
-                # Nobody must be given the page of a dead kernel.
                 pool[:] = left
                 self.fill_if_needed(delay=self.refill_delay, notebook_name=notebook)
+
+
+def _is_lost(page: asyncio.Task[Any], dead: str) -> bool:
+    if not page.done():
+        return False
+    return page.cancelled() or page.exception() is not None or page.result()["kernel_id"] == dead
 
 
 class Server(Voila):  # type: ignore[misc]
@@ -94,7 +109,7 @@ class Server(Voila):  # type: ignore[misc]
         # Kernels inherit the environment; those that wait for a visitor find the server by it, and are let in.
         self.key = secrets.token_urlsafe()
         os.environ |= {SERVER: self.access.from_here(self.port), KEY: self.key}
-        if prefork.AVAILABLE:
+        if prefork.available():
             self.config.KernelProvisionerFactory.default_provisioner_name = prefork.NAME
             prefork.NURSERY.start()
         settings: dict[str, Any] = super().init_settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -56,9 +57,16 @@ def launch(command: Sequence[str], out: Path, err: Path) -> int:
             )
     except OSError as error:
         raise RunError(f"training cannot be started: {error.strerror}") from None
+    _as_important_as_others(process.pid)
     # Somebody must wait for it, or it stays as a zombie as long as this process lives.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
+
+
+def _as_important_as_others(pid: int) -> None:
+    """A page's process is the first to go where memory runs short, and a training would be after it."""
+    with contextlib.suppress(OSError):
+        (_PROC / str(pid) / "oom_score_adj").write_text("0")
 
 
 def identity(pid: int) -> str:

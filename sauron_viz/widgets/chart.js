@@ -27,12 +27,14 @@ async function start(model) {
 
 function plotly(model) {
   globalThis.__sauronPlotly ??= start(model);
+  // What did not arrive is asked for again by whoever needs it next.
+  globalThis.__sauronPlotly.catch(() => (globalThis.__sauronPlotly = undefined));
   return globalThis.__sauronPlotly;
 }
 
 // One chart in a frame: a change of run brings many, and the page shows each as soon as it is there.
 function onFrame(run) {
-  const turn = () => new Promise(requestAnimationFrame).then(run);
+  const turn = () => new Promise(requestAnimationFrame).then(() => void run());
   globalThis.__sauronFrames = (globalThis.__sauronFrames ?? Promise.resolve()).then(turn, turn);
 }
 
@@ -106,14 +108,14 @@ export default {
   render({ model, el: root }) {
     const title = el("h2", {});
     const note = el("p", { class: "sauron-note" });
-    const actions = el("div", { class: "sauron-actions" });
+    const actions = el("div", { class: "sauron-actions", hidden: true });
     const plot = el("div", { class: "sauron-plot", role: "group" });
     const empty = el("p", { class: "sauron-empty", hidden: true });
     const head = el("div", { class: "sauron-top" }, el("div", {}, title, note), actions);
     const card = el("section", { class: "sauron-card sauron-chart" }, head, plot, empty);
     root.append(card);
     let [alive, near, stale] = [true, false, false];
-    let library = null;
+    let [library, met, width] = [null, -Infinity, 0];
 
     const name = () => `${model.get("source")} ${model.get("title") || "chart"}`.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-");
     const save = (format) =>
@@ -141,26 +143,40 @@ export default {
     }
 
     async function draw() {
-      const text = model.get("figure");
-      const blank = !text;
-      empty.textContent = model.get("empty");
-      empty.hidden = !blank;
-      plot.hidden = blank;
-      actions.hidden = blank;
+      const blank = !model.get("figure");
       if (blank) {
-        card.dataset.ready = "none";
+        stale = false;
+        say(model.get("empty"), "none");
         return;
       }
       try {
         library ??= await plotly(model);
-      } catch {
-        empty.textContent = "plotly.js, which draws this chart, did not arrive. Reload the page.";
-        [empty.hidden, plot.hidden, actions.hidden] = [false, true, true];
+      } catch (error) {
+        console.error(error);
+        say("plotly.js, which draws this chart, did not arrive. Reload the page.", "failed");
         return;
       }
+      // Shown before it is measured, and measured before it is drawn.
+      [empty.hidden, plot.hidden] = [true, false];
       if (!alive || !stale || !plot.clientWidth) return;
-      stale = false;
-      const figure = themed(text, isDark());
+      [stale, width] = [false, plot.clientWidth];
+      try {
+        await paint();
+      } catch (error) {
+        console.error(error);
+        say("This chart cannot be drawn; the console of the browser says why.", "failed");
+      }
+    }
+
+    // Words in the place of the chart.
+    function say(words_, ready) {
+      empty.textContent = words_;
+      [empty.hidden, plot.hidden, actions.hidden] = [false, true, true];
+      card.dataset.ready = ready;
+    }
+
+    async function paint() {
+      const figure = themed(model.get("figure"), isDark());
       const values = model.get("values");
       for (const trace of figure.data) if (values[trace.name]) [trace.x, trace.y, trace.text = trace.text] = values[trace.name];
       figure.layout.width = plot.clientWidth;
@@ -170,6 +186,7 @@ export default {
       plot.style.height = `${figure.layout.height ?? 320}px`;
       await library.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });
       if (!known) plot.on("plotly_click", (event) => clicked(event.points[0]));
+      actions.hidden = false;
       card.dataset.traces = figure.data.length;
       card.dataset.version = Number(card.dataset.version ?? 0) + 1;
       card.dataset.ready = "yes";
@@ -194,9 +211,7 @@ export default {
       if (Number.isFinite(x)) setTrait(model, "clicked", { x, at: Date.now() });
     }
 
-    let met = -Infinity;
     plot.addEventListener("click", clickedBeside);
-    let width = 0;
     const observer = new ResizeObserver(() => {
       if (Math.abs(plot.clientWidth - width) < 2) return;
       width = plot.clientWidth;

@@ -94,10 +94,8 @@ class ComparePanel(Panel):
         ticked = [line for line in able if line.name in self.viewer.state.picked]
         if ticked:
             left_out = len(self.viewer.state.picked) - len(ticked)
-            return (
-                ticked,
-                f"{left_out} of the ticked runs cannot be compared: they were not trained." if left_out else "",
-            )
+            why = "they were not trained, have no epoch yet, or cannot be read"
+            return ticked, f"{left_out} of the ticked runs cannot be compared: {why}." if left_out else ""
         view = self.viewer.view
         same = [line for line in able if view is None or line.dataset == view.info.dataset]
         newest = sorted(same, key=lambda line: line.created)[-_MOST:]

@@ -20,7 +20,7 @@ _LATELY = 5
 class Header(Panel):
     """Run picker, status and key numbers."""
 
-    watches: ClassVar[tuple[str, ...]] = ("version", "runs", "problem")
+    watches: ClassVar[tuple[str, ...]] = ("version", "runs", "listed", "problem")
 
     def build(self) -> None:
         """Make the picker and the lines beside it."""

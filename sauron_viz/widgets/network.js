@@ -72,7 +72,10 @@ export default {
     let plan = null;
     let blocks = new Map();
 
-    const at = () => Math.max(0, model.get("epochs").indexOf(model.get("epoch")));
+    const at = () => {
+      const place = model.get("epochs").indexOf(model.get("epoch"));
+      return place < 0 ? Math.max(0, model.get("epochs").length - 1) : place;
+    };
     const filtersOf = (layer) => model.get("filters")[layer.name]?.[at()] ?? layer.filters;
     const goneOf = (layer) => (at() > 0 ? model.get("filters")[layer.name]?.[at() - 1] ?? layer.filters : layer.filters) - filtersOf(layer);
     const valueOf = (layer) => model.get("values")[layer.name]?.[at()] ?? null;

@@ -140,9 +140,10 @@ class Viewer:
             return
         # A reader who looks at the newest epoch goes on seeing the newest; one who has gone back is left there.
         epochs = _epochs(self.view)
-        if self.state.epoch == newest or self.state.epoch not in epochs:
-            self.state.epoch = epochs[-1]
-        self.state.version += 1
+        with self.state.hold_trait_notifications():
+            if self.state.epoch == newest or self.state.epoch not in epochs:
+                self.state.epoch = epochs[-1]
+            self.state.version += 1
 
     def follow_all(self, panel: object, yes: bool) -> None:
         """Look at the files of all runs at every beat, as long as a panel that lists them is seen."""
@@ -250,7 +251,10 @@ class Viewer:
         state = self.state
         # What was made here is not there for who opens the link.
         run = self.folder.trained(state.run)
-        pairs = {"run": run, "tab": state.tab, "layer": state.layer, "epoch": state.epoch, "filter": state.filter}
+        # Who reloads the page of a run that grows shall see it grow, not the epoch that was the newest then.
+        follows = self.view is not None and self.view.status == "running" and state.epoch == self.newest
+        epoch = "" if follows else state.epoch
+        pairs = {"run": run, "tab": state.tab, "layer": state.layer, "epoch": epoch, "filter": state.filter}
         pairs |= {"image": state.image or "", "measure": state.measure, "form": state.form, "colour": state.colour}
         named = [(key, value) for key, value in pairs.items() if value not in ("", -1)]
         others = [("with", name) for name in state.picked if name not in self.folder.guests]

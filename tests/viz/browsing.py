@@ -97,9 +97,16 @@ def clean_page(chromium: Any, wordless: bool = False, **options: Any) -> Iterato
     opened.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
     ours = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
     opened.on("request", lambda r: None if r.url.startswith(ours) else wrong.append(f"leaves the machine: {r.url}"))
-    yield opened
-    # A page that is only closed says no word to its kernel, which would stay to the end of all tests.
-    if not wordless and not opened.is_closed():
-        opened.goto("about:blank")
-    opened.close()
+    try:
+        yield opened
+    except Exception as failure:
+        # What was wrong in the page is mostly why the test failed.
+        for line in wrong:
+            failure.add_note(line)
+        raise
+    finally:
+        # A page that is only closed says no word to its kernel, which would stay to the end of all tests.
+        if not wordless and not opened.is_closed():
+            opened.goto("about:blank")
+        opened.close()
     assert wrong == [], wrong

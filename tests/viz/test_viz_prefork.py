@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from jupyter_client.manager import AsyncKernelManager
 
 from sauron_viz import prefork
 from sauron_viz.prefork import Fork, Nursery, Provisioner
+from sauron_viz.training.processes import launch
 
-pytestmark = pytest.mark.skipif(not prefork.AVAILABLE, reason="kernels are forked on Linux only")
+pytestmark = pytest.mark.skipif(not prefork.available(), reason="kernels are forked on Linux only")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,75 @@ def test_a_killed_nursery_is_replaced_and_its_kernels_end(nursery: Nursery, tmp_
 
 def test_what_cannot_become_a_kernel_ends(nursery: Nursery) -> None:
     assert run(nursery, "--IPKernelApp.transport=pigeon").wait(30) == 1
+
+
+def test_an_order_that_fails_harms_no_other_kernel(nursery: Nursery, tmp_path: Path) -> None:
+    living = run(nursery, "-f", str(tmp_path / "living.json"))
+    parent = psutil.Process(living.pid).ppid()
+    with pytest.raises(OSError, match="Too many open files"):
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, (0, 0))
+        run(nursery, "-f", str(tmp_path / "none.json"))
+    resource.prlimit(parent, resource.RLIMIT_NOFILE, (256, 256))
+    huge = os.environ | {"QUERY_STRING": "\\" * 400_000}
+    long = asyncio.run(nursery.fork(["-f", str(tmp_path / "long.json")], huge, None))
+    nowhere = asyncio.run(nursery.fork(["-f", "x.json"], os.environ, str(tmp_path / "nowhere")))
+    assert nowhere.wait(30) == 1
+    assert (living.poll(), long.poll()) == (None, None)
+    assert psutil.Process(long.pid).ppid() == parent
+    for fork in (living, long):
+        fork.kill()
+        assert fork.wait(30) == 1
+
+
+def test_where_no_kernel_can_be_forked_one_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def refuse(*_: object) -> Fork:
+        raise OSError("too many")
+
+    monkeypatch.setattr(prefork.NURSERY, "fork", refuse)
+    asyncio.run(_start_and_end(tmp_path))
+
+
+async def _start_and_end(folder: Path) -> None:
+    manager: Any = AsyncKernelManager()
+    manager.kernel_spec.metadata["kernel_provisioner"] = {"provisioner_name": prefork.NAME}
+    await manager.start_kernel(cwd=str(folder))
+    assert not isinstance(manager.provisioner.process, Fork)
+    assert await manager.is_alive()
+    await manager.shutdown_kernel(now=True)
+
+
+def test_who_does_not_answer_is_not_waited_for_and_left_alone(tmp_path: Path) -> None:
+    nursery = Nursery(patience=20)
+    living = run(nursery, "-f", str(tmp_path / "living.json"))
+    slow = psutil.Process(living.pid).parent()
+    assert slow is not None
+    slow.suspend()
+    nursery.patience = 1
+    assert nursery._line is not None
+    nursery._line.settimeout(1)
+    with pytest.raises(OSError, match="does not answer"):
+        run(nursery, "-f", str(tmp_path / "late.json"))
+    nursery.patience = 60
+    other = run(nursery, "-f", str(tmp_path / "other.json"))
+    assert psutil.Process(other.pid).ppid() != slow.pid
+    assert living.poll() is None
+    for process in (slow, psutil.Process(psutil.Process(other.pid).ppid())):
+        process.kill()
+    assert (living.wait(30), other.wait(30)) == (1, 1)
+
+
+def test_a_training_is_not_the_first_to_go_where_memory_runs_short(tmp_path: Path) -> None:
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    try:
+        own.write_text("500")
+        pid = launch([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "out", tmp_path / "err")
+    finally:
+        own.write_text(before)
+    try:
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "0"
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_kernels_of_another_python_start_as_ever(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,7 +269,7 @@ def test_without_a_token_no_proxy_is_answered(dashboard: Served) -> None:
 
 def test_the_token_is_told_to_nobody(runs: Path) -> None:
     # Of a forked kernel, the system shows only what the process had that it was forked from.
-    started = "import sauron_viz.prefork as p; p.AVAILABLE = False"
+    started = "import sauron_viz.prefork as p; p.available = lambda: False"
     served = Served(runs, "dashboard", "--no-preload", first=started, SAURON_TOKEN=TOKEN)
     try:
         cookie = Answer(served, f"/?token={TOKEN}").cookie

@@ -257,3 +257,47 @@ def test_a_page_asks_for_its_scripts_at_once(dashboard: Served, page: Any) -> No
     assert sum("/voila/sauron.js?v=" in url for url in asked) == 1
     # Another page of the same browser has it already.
     assert "immutable" in page.request.get(next(url for url in asked if "sauron.js" in url)).headers["cache-control"]
+
+
+def test_a_page_that_starts_slowly_goes_on_working(dashboard: Served, page: Any) -> None:
+    # anywidget would give up on widgets that take longer than its limit.
+    page.add_init_script(
+        "const timeout = AbortSignal.timeout.bind(AbortSignal);"
+        "AbortSignal.timeout = (ms) => timeout(ms === 2000 ? 1 : ms);"
+    )
+    page.goto(f"{dashboard.url}?run=rats&tab=maps&epoch=1")
+    page.wait_for_selector(GRID)
+    page.get_by_role("slider", name="Epoch").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".sauron-grid[data-ready$='|4']")
+    assert page.locator("text=Session lost").count() == 0
+
+
+def test_what_did_not_arrive_is_said_and_asked_for_again(dashboard: Served, chromium: Any) -> None:
+    page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    page.route("**/plotly-cartesian.min.js*", lambda route: route.abort())
+    page.goto(f"{dashboard.url}?run=rats&tab=pruning")
+    page.wait_for_selector(".sauron-chart[data-ready=failed] >> text=plotly.js, which draws this chart, did not arrive")
+    assert page.get_by_role("button", name="Save Cost and quality, epoch by epoch as PNG").count() == 0
+    page.unroute("**/plotly-cartesian.min.js*")
+    page.get_by_role("tab", name="Layer trends").click()
+    page.wait_for_selector(CHART)
+    page.goto("about:blank")
+    page.route("**/voila/static/voila.js*", lambda route: route.abort())
+    page.goto(f"{dashboard.url}?run=rats&tab=pruning")
+    page.wait_for_selector("text=The page did not arrive whole. Reload it.")
+    page.close()
+
+
+def test_scripts_that_come_late_find_the_page_whole(dashboard: Served, page: Any) -> None:
+    held: list[Any] = []
+    page.route("**/voila/sauron.js*", held.append)
+    page.goto(f"{dashboard.url}?run=rats&tab=pruning", wait_until="commit")
+    page.wait_for_function("document.body?.dataset.kernelId")
+    held[0].continue_()
+    page.wait_for_selector(CHART)
+
+
+def test_an_address_that_is_too_long_is_refused(dashboard: Served, page: Any) -> None:
+    answer = page.request.get(f"{dashboard.url}?run={'x' * 40_000}")
+    assert (answer.status, answer.text()) == (414, "This address is too long. Open the page without its query.\n")
