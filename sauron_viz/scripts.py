@@ -7,6 +7,7 @@ come in any order, and before what calls them. What a page needs and does not fi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,13 @@ _EXTENSIONS = {
     "@jupyter-widgets/jupyterlab-manager": "7 32 84 121 160 170 452 704 718 967",
     "@voila-dashboards/widgets-manager8": "496 883",
 }
+# On a busy machine a page may need longer than its parts are willing to wait, and what they miss they miss for good:
+# anywidget for the script of a widget, Jupyter's widgets for each other, and for the kernel's answer.
+_PATIENCE = (
+    (re.compile(rb"(AbortSignal\.timeout\()2000\b"), rb"\g<1>120000"),
+    (re.compile(rb"(Date\.now\(\)-\w+<)2e3\b"), rb"\g<1>12e4"),
+    (re.compile(rb'("Control comm did not respond in time"\),)4e3\b'), rb"\g<1>12e4"),
+)
 _REMEMBERED_S = 365 * 24 * 3600
 
 
@@ -47,7 +55,13 @@ def gather() -> Scripts:
         places = [jupyter_path(*above, "labextensions", name, "static") for above in ((), ("voila",))]
         parts += _parts([*places[0], *places[1]], numbers)
     # Each in a function of its own, so that strictness stays where its author declared it.
-    return Scripts(b"".join(b"(() => {%b\n})();\n" % part for part in parts))
+    return Scripts(b"".join(b"(() => {%b\n})();\n" % _patient(part) for part in parts))
+
+
+def _patient(part: bytes) -> bytes:
+    for limit, longer in _PATIENCE:
+        part = limit.sub(longer, part)
+    return part
 
 
 def _parts(folders: Iterable[str], numbers: str) -> Iterator[bytes]:
