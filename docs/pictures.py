@@ -90,6 +90,7 @@ def train(page: Any) -> None:
         page.get_by_label("Data set").select_option(index=0)
         if name == "first":
             page.get_by_role("button", name="Start training").click()
+            page.wait_for_selector(f"{JOB} dt:text-is('Dice')", timeout=180_000)
             page.wait_for_function(f"parseInt(document.querySelector('{JOB} dd')?.textContent) > 2", timeout=180_000)
     page.get_by_label("Other keys").fill("network.init_filters=24")
 

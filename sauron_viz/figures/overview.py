@@ -25,6 +25,10 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
+# Of one run alone nothing says how far an axis of Dice should reach.
+_LEAST_ROOM = 0.05
+
+
 def dice_against_flops(summaries: Sequence[Summary], ticked: Sequence[str] = (), current: str = "") -> Plot | None:
     """Validation Dice over the share of FLOPs left, one point per run, with the Pareto front of each data set.
 
@@ -43,6 +47,9 @@ def dice_against_flops(summaries: Sequence[Summary], ticked: Sequence[str] = (),
     _rings(figure, [s for s in known if s.name == current], MARK)
     highest = max(100.0, *(100 * (s.flops or 0) for s in known))
     figure.update_xaxes(range=[0, 1.08 * highest], showgrid=True)
+    low, high = min(s.dice or 0 for s in known), max(s.dice or 0 for s in known)
+    room = max(_LEAST_ROOM, 0.1 * (high - low))
+    figure.update_yaxes(range=[max(-0.02, low - room), min(1.02, high + room)])
     return figure
 
 

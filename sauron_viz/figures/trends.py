@@ -25,6 +25,8 @@ _MANY_LAYERS = 8
 _BAND = "rgba(128,128,128,0.09)"
 _CELL_HEIGHT = 112
 _CELL_GAP = 34
+# Four plots beside each other with their headings, in pixels; a narrower page scrolls.
+_LEAST_WIDTH = 700
 _Points = tuple[list[int], list[float | None], list[bool]]
 
 
@@ -156,6 +158,7 @@ def measure_multiples(
     span_epochs(figure, layers["epoch"])
     figure.update_xaxes(dtick=None)
     markable(figure, marks)
+    figure.update_layout(meta={"least": _LEAST_WIDTH})
     return figure
 
 

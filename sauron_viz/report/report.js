@@ -62,6 +62,12 @@ const watcher = new IntersectionObserver(
   },
   { rootMargin: "900px" },
 );
-if (location.hash === "#print") places.forEach(draw);
+// Paper has nothing to click on.
+function whole() {
+  places.forEach(draw);
+  document.querySelectorAll("details").forEach((one) => (one.open = true));
+}
+
+if (location.hash === "#print") whole();
 else places.forEach((place) => watcher.observe(place));
-addEventListener("beforeprint", () => places.forEach(draw));
+addEventListener("beforeprint", whole);

@@ -179,7 +179,7 @@ export default {
       const figure = themed(model.get("figure"), isDark());
       const values = model.get("values");
       for (const trace of figure.data) if (values[trace.name]) [trace.x, trace.y, trace.text = trace.text] = values[trace.name];
-      figure.layout.width = plot.clientWidth;
+      figure.layout.width = Math.max(plot.clientWidth, figure.layout.meta?.least ?? 0);
       folded(figure.layout, plot.clientWidth);
       figure.layout.shapes = marked(figure.layout, model.get("mark"));
       const known = plot.data !== undefined;
