@@ -137,7 +137,8 @@ class TrainingForm:
         return Asked(recipe, data.path, name, self._checked.changes)
 
     def _begin(self) -> None:
-        """Choose a recipe that fits the first data set."""
+        """Choose a recipe that fits the first data set; those of the paper are made for theirs, and take days."""
+        fitting: list[tuple[bool, str]] = []
         for key in [option[0] for option in self.recipe.options]:
             try:
                 config = check(self.allowed.recipe(key), {}).config
@@ -145,8 +146,9 @@ class TrainingForm:
             except SauronError:
                 continue
             if config is not None and not fit(data, config) and not doubt(data, config):
-                self.recipe.value = key
-                return
+                fitting.append((config.preset is not None, key))
+        if fitting:
+            self.recipe.value = min(fitting, key=lambda found: found[0])[1]
 
     def _name(self) -> str:
         return str(self.name.value).strip() or str(self.name.placeholder)

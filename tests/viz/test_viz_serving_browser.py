@@ -291,7 +291,11 @@ def test_what_did_not_arrive_is_said_and_asked_for_again(dashboard: Served, chro
 
 def test_scripts_that_come_late_find_the_page_whole(dashboard: Served, page: Any) -> None:
     held: list[Any] = []
-    page.route("**/voila/sauron.js*", held.append)
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    page.route("**/voila/sauron.js*", hold)
     page.goto(f"{dashboard.url}?run=rats&tab=pruning", wait_until="commit")
     page.wait_for_function("document.body?.dataset.kernelId")
     held[0].continue_()
