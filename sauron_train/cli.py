@@ -77,7 +77,12 @@ def _version(
 @app.command()
 def run(
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file. `recipes` lists them.")],
-    data: Annotated[Path, typer.Option(help="Data set in the nnU-Net raw layout, the folder with dataset.json.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the data set: nnU-Net raw layout (dataset.json), or ACDC, KiTS19, Rats as handed out."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
     changes: SetOption = None,
     machine: MachineOption = False,

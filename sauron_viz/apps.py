@@ -275,7 +275,7 @@ def train(
 
     Args:
         recipe: name of a recipe, or path of a YAML file.
-        data: the data set, a folder in the nnU-Net raw layout.
+        data: the data set, a folder in the nnU-Net raw layout or as ACDC, KiTS19 and the Rats are handed out.
         out: run folder to make; None = a free name in the folder of runs.
         set: keys of the recipe to change, `["epochs=3"]` or `{"epochs": 3}`.
         wait: return when training is over, with the run; otherwise at once, with a view that follows it.

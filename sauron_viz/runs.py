@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +22,12 @@ from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo, Probe, Pruning, Run, RunInfo, files, find_runs
 from sauron_train.runlog.growing import GrowingPrunings, GrowingTable
 from sauron_train.runlog.schema import Array, safe_file_name
+from sauron_viz.cache import ByteCache
 from sauron_viz.frames import Frame
 from sauron_viz.shelf import Shelf
 from sauron_viz.summaries import Summaries, Summary, summarise
 
 ENVIRONMENT = "SAURON_RUNS"
-# What a kernel may hold beside its libraries, so that many pages fit into one machine.
-CACHE_BYTES = 48 * 2**20
 # Notebooks run in their own folder as often as in the one above it; the demo stands in until there are runs.
 USUAL_FOLDERS = ("runs", "../runs", "demo/runs", "../demo/runs")
 
@@ -53,29 +51,6 @@ def find_root(root: Path | str | None = None) -> Path:
     above = Path("..") / asked
     found = above if not asked.is_dir() and above.is_dir() else asked
     return found.resolve()
-
-
-class ByteCache:
-    """Keeps what was used last, up to a number of bytes."""
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self.limit = limit
-        self.used = 0
-        self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], T], size: Callable[[T], int]) -> T:
-        """The value of a key; `make` is called where it is not there, `size` tells its bytes."""
-        if key in self._items:
-            self._items.move_to_end(key)
-            value: T = self._items[key][0]
-            return value
-        value = make()
-        self._items[key] = (value, size(value))
-        self.used += self._items[key][1]
-        while self.used > self.limit and len(self._items) > 1:
-            _, (_, freed) = self._items.popitem(last=False)
-            self.used -= freed
-        return value
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 import torchio as tio
 
-from sauron_train.config import Config, PreprocessConfig
+from sauron_train.config import Config
+from sauron_train.config_data import PreprocessConfig
 from sauron_train.data.datasets import check_channels
 from sauron_train.data.nifti import ENDINGS, read_grid, read_header, read_voxels, times, write_like
 from sauron_train.data.types import Case, Dataset, Volume

@@ -14,7 +14,7 @@ import torch
 import torchio as tio
 from torch.nn import functional as F
 
-from sauron_train.config import AugmentConfig
+from sauron_train.config_data import AugmentConfig
 
 _ELASTIC_LOCKED = 2
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sauron_train.config import DataConfig
+from sauron_train.config_data import DataConfig
 from sauron_train.data.types import Case, Dataset, Split
 from sauron_train.errors import ConfigError, DataError
 

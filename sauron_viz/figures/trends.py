@@ -216,6 +216,8 @@ def _dots(
     figure: Plot, points: tuple[Sequence[int], Sequence[float | None]], look: dict[str, Any], **axis: Any
 ) -> None:
     if points[0]:
+        # They stand on points of the lines, which is where a table of the figure has them.
+        figure.update_layout(meta={"dots": CUTS})
         figure.add_scatter(
             x=points[0], y=points[1], name=CUTS, mode="markers", marker=look, hoverinfo="skip", cliponaxis=False, **axis
         )

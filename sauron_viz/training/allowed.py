@@ -144,7 +144,7 @@ class Allowed:
         return known[key]
 
     def _read(self, key: str, path: Path) -> DataFolder:
-        stamp = (key, *(_stamp(path / part) for part in ("dataset.json", "imagesTr", "labelsTr")))
+        stamp = (key, *(_stamp(path / part) for part in ("", "dataset.json", "imagesTr", "labelsTr")))
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             self._known[path] = known = (stamp, _look(key, path))
@@ -169,7 +169,14 @@ def permit(folders: Sequence[Path], runs: Path) -> None:
 
 def _walk(folder: Path, deeper: int) -> Iterator[Path]:
     """Data sets in a folder, by name; a link is looked at but not followed."""
-    if (folder / "dataset.json").is_file():
+    # nibabel, which only they need who train.
+    from sauron_train.data.layouts import is_dataset  # noqa: PLC0415
+
+    try:
+        found = is_dataset(folder)
+    except OSError:
+        return
+    if found:
         yield folder
         return
     if not deeper:
@@ -184,7 +191,6 @@ def _walk(folder: Path, deeper: int) -> Iterator[Path]:
 
 
 def _look(key: str, path: Path) -> DataFolder:
-    # nibabel, which only they need who train.
     from sauron_train.data.datasets import read_names  # noqa: PLC0415
     from sauron_train.data.nifti import read_header  # noqa: PLC0415
 

@@ -114,11 +114,14 @@ def require(recipe: str, data: Path, changes: Sequence[str]) -> Path:
     Raises:
         ConfigError, DataError: what is wrong.
     """
+    from sauron_train.data.datasets import read_names  # noqa: PLC0415
+
     config = parse(with_overrides(recipes.load(recipe), changes))
     folder = data.expanduser().resolve()
     found = next((d for d in Allowed.of([folder]).datasets().values() if d.path == folder), None)
     if found is None:
-        raise DataError(f"{folder} has no dataset.json; it is not in the nnU-Net raw layout")
+        read_names(folder)
+        raise DataError(f"{folder} holds data sets but is none; name one of them")
     if why := fit(found, config):
         raise DataError(why)
     return folder

@@ -92,8 +92,7 @@ function csv(traces, layout) {
   const rows = [["series", named("xaxis", "x"), named("yaxis", typeof traces[0]?.y?.[0] === "string" ? "layer" : "value")]];
   if (traces.some((trace) => trace.z)) rows[0].push("value");
   for (const trace of traces) {
-    // What only marks points of other lines.
-    if (trace.hoverinfo === "skip") continue;
+    if (layout.meta?.dots === trace.name) continue;
     if (trace.z) {
       trace.z.forEach((line, i) => line.forEach((z, j) => rows.push([series(trace), trace.x[j], trace.y[i], z])));
     } else {

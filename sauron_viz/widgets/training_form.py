@@ -30,7 +30,10 @@ from sauron_viz.widgets.controls import Select
 from sauron_viz.widgets.entry import Entry
 
 _OWN = "Recipes in the folders of data"
-_NO_DATA = "There is no data set in {}; each needs a dataset.json (nnU-Net raw layout)."
+_NO_DATA = (
+    "There is no data set in {}; one is a folder with a dataset.json (nnU-Net raw layout), or laid out as ACDC, KiTS19 "
+    "or the Rats are handed out."
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sauron_train.config import DataConfig
+from sauron_train.config_data import DataConfig
 from sauron_train.data.split import split_cases
 from sauron_train.data.types import Case, Dataset
 from sauron_train.errors import ConfigError, DataError

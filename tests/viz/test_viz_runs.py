@@ -15,8 +15,9 @@ from sample import SampleRun, Spec, write_run
 
 from sauron_train.errors import RunError
 from sauron_viz import summaries
+from sauron_viz.cache import ByteCache
 from sauron_viz.figures.overview import pareto
-from sauron_viz.runs import ByteCache, Library, default_layer, default_root
+from sauron_viz.runs import Library, default_layer, default_root
 from sauron_viz.summaries import summarise
 from sauron_viz.widgets.overview import overview_rows
 

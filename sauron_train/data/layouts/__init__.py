@@ -30,6 +30,11 @@ LAYOUTS = tuple(
 )
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder looks like a data set, whatever else may be wrong with it."""
+    return any(layout.fits(folder) for layout in LAYOUTS)
+
+
 def names_of(root: Path) -> tuple[bytes, Dataset]:
     """What describes a data set beside its images, and what the names of its files tell.
 
