@@ -88,12 +88,11 @@ class Fork:
 class Nursery:
     """The process that kernels are forked from, seen from the server. It ends with the server, and kernels with it.
 
-    `patience` is how many seconds it may take to answer; then another one is begun, and the kernels of the slow one
-    are left alone.
+    Where it does not answer in time, another one is begun, and the kernels of the slow one are left alone.
     """
 
-    def __init__(self, patience: float = _PATIENCE_S) -> None:
-        self.patience = patience
+    def __init__(self) -> None:
+        self._patience = _PATIENCE_S
         self._line: socket.socket | None = None
         self._slow: list[socket.socket] = []
         # Answers come in the order of the questions: one at a time.
@@ -103,6 +102,12 @@ class Nursery:
     def start(self) -> None:
         """Begin to import, if that has not begun."""
         self._opened()
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for an answer, from now on."""
+        self._patience = seconds
+        if self._line is not None:
+            self._line.settimeout(seconds)
 
     async def fork(self, arguments: Sequence[str], env: Mapping[str, str], cwd: str | None) -> Fork:
         """A new kernel; waits until everything is imported.
@@ -139,7 +144,7 @@ class Nursery:
         with self._starting:
             if self._line is None:
                 self._line, theirs = socket.socketpair()
-                self._line.settimeout(self.patience)
+                self._line.settimeout(self._patience)
                 command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
                 # In a session of its own, it is not interrupted together with the server.
                 subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)

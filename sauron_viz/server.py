@@ -77,21 +77,27 @@ class Kernels(AsyncMappingKernelManager):
 
     def _handle_kernel_died(self, kernel_id: str) -> None:
         super()._handle_kernel_died(kernel_id)  # type: ignore[no-untyped-call]
-        self._clear_pool(kernel_id)
+        self._clear_pool()
 
-    def _clear_pool(self, dead: str = "") -> None:
+    def _clear_pool(self) -> None:
         """Nobody must be given the page of a dead kernel, or one that could not be prepared."""
         for notebook, pool in getattr(self, "_pools", {}).items():
-            left = [page for page in pool if not _is_lost(page, dead)]
+            left = [page for page in pool if not self._is_lost(page)]
             if len(left) < len(pool):
                 pool[:] = left
                 self.fill_if_needed(delay=self.refill_delay, notebook_name=notebook)
 
-
-def _is_lost(page: asyncio.Task[Any], dead: str) -> bool:
-    if not page.done():
-        return False
-    return page.cancelled() or page.exception() is not None or page.result()["kernel_id"] == dead
+    def _is_lost(self, page: asyncio.Task[Any]) -> bool:
+        if not page.done():
+            return False
+        if page.cancelled() or page.exception() is not None:
+            return True
+        kernel_id = page.result()["kernel_id"]
+        if kernel_id not in self:
+            return True
+        # Asked of the process itself: that it died is told by its silence, seconds later.
+        process = getattr(self.get_kernel(kernel_id).provisioner, "process", None)
+        return process is None or process.poll() is not None
 
 
 class Server(Voila):  # type: ignore[misc]

@@ -147,7 +147,7 @@ class Allowed:
         stamp = (key, *(_stamp(path / part) for part in ("", "dataset.json", "imagesTr", "labelsTr")))
         known = self._known.get(path)
         if known is None or known[0] != stamp:
-            self._known[path] = known = (stamp, _look(key, path))
+            self._known[path] = known = (stamp, look(key, path))
         return known[1]
 
 
@@ -190,7 +190,8 @@ def _walk(folder: Path, deeper: int) -> Iterator[Path]:
         yield from _walk(folder / name, 0 if link else deeper - 1)
 
 
-def _look(key: str, path: Path) -> DataFolder:
+def look(key: str, path: Path) -> DataFolder:
+    """What can be told of a data set without reading its images; `problem` says why it is none."""
     from sauron_train.data.datasets import read_names  # noqa: PLC0415
     from sauron_train.data.nifti import read_header  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ from sauron_train import recipes
 from sauron_train.config import Config, parse
 from sauron_train.errors import DataError, SauronError
 from sauron_train.keys import with_overrides
-from sauron_viz.training.allowed import Allowed, DataFolder
+from sauron_viz.training.allowed import Allowed, DataFolder, look
 
 LINES = "lines"
 """The field of free `key=value` lines."""
@@ -114,15 +114,9 @@ def require(recipe: str, data: Path, changes: Sequence[str]) -> Path:
     Raises:
         ConfigError, DataError: what is wrong.
     """
-    from sauron_train.data.datasets import read_names  # noqa: PLC0415
-
     config = parse(with_overrides(recipes.load(recipe), changes))
-    folder = data.expanduser().resolve()
-    found = next((d for d in Allowed.of([folder]).datasets().values() if d.path == folder), None)
-    if found is None:
-        read_names(folder)
-        raise DataError(f"{folder} holds data sets but is none; name one of them")
-    if why := fit(found, config):
+    folder = Allowed.of([data]).folders[0]
+    if why := fit(look(folder.name, folder), config):
         raise DataError(why)
     return folder
 

@@ -139,17 +139,15 @@ async def _start_and_end(folder: Path) -> None:
 
 
 def test_who_does_not_answer_is_not_waited_for_and_left_alone(tmp_path: Path) -> None:
-    nursery = Nursery(patience=20)
+    nursery = Nursery()
     living = run(nursery, "-f", str(tmp_path / "living.json"))
     slow = psutil.Process(living.pid).parent()
     assert slow is not None
     slow.suspend()
-    nursery.patience = 1
-    assert nursery._line is not None
-    nursery._line.settimeout(1)
+    nursery.be_patient(1)
     with pytest.raises(OSError, match="does not answer"):
         run(nursery, "-f", str(tmp_path / "late.json"))
-    nursery.patience = 60
+    nursery.be_patient(60)
     other = run(nursery, "-f", str(tmp_path / "other.json"))
     assert psutil.Process(other.pid).ppid() != slow.pid
     assert living.poll() is None

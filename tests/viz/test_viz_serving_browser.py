@@ -246,6 +246,22 @@ def test_a_prepared_kernel_that_died_is_replaced_and_a_stopped_server_leaves_non
     page.close()
 
 
+def test_who_comes_just_after_the_prepared_kernel_died_gets_another(
+    serve: Callable[..., Served], page: Any, runs: Path
+) -> None:
+    served = serve(runs)
+    wait_until(lambda: len(served.kernels()) == 1)
+    # Prepared it is once it waits for its visitor, for whom a new kernel would take this way too.
+    page.goto(f"{served.url}?run=rats")
+    page.wait_for_selector(GRID)
+    wait_until(lambda: len(served.kernels()) == 2, page)
+    [prepared] = [kernel for kernel in served.kernels() if kernel.pid == max(k.pid for k in served.kernels())]
+    prepared.kill()
+    prepared.wait(30)
+    page.goto(f"{served.url}?run=rats&tab=pruning")
+    page.wait_for_selector(CHART)
+
+
 def test_a_page_asks_for_its_scripts_at_once(dashboard: Served, page: Any) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -26,7 +26,7 @@ from sauron_viz.training.allowed import ENVIRONMENT, Allowed, permit
 from sauron_viz.training.jobs import FOLDER, Job, Jobs, Record
 from sauron_viz.training.processes import end, identity, launch, plain
 from sauron_viz.training.progress import Follower, Progress, Tail
-from sauron_viz.training.request import LINES, assignments, check, differences, doubt, explained, fit
+from sauron_viz.training.request import LINES, assignments, check, differences, doubt, explained, fit, require
 from sauron_viz.widgets.jobs import job_entry
 from sauron_viz.widgets.training import TrainingPanel
 
@@ -492,6 +492,21 @@ def test_the_form_says_what_is_wrong_and_starts_what_is_shown(panel: TrainingPan
     panel.refresh()
     assert panel.list.jobs[0]["status"] == "stopped"
     assert "nothing to go on from" in panel.list.jobs[0]["note"]
+
+
+def test_data_sets_in_the_layouts_of_their_makers_are_offered(tmp_path: Path) -> None:
+    for name in ("patient001_frame01", "patient001_frame01_gt", "patient002_frame01", "patient002_frame01_gt"):
+        path = tmp_path / "heart" / "training" / name[:10] / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "notes" / "of" / "somebody").mkdir(parents=True)
+    found = Allowed.of([tmp_path]).datasets()
+    assert list(found) == ["heart"]
+    assert found["heart"].dataset is not None
+    assert found["heart"].dataset.name == "ACDC"
+    assert require("acdc", tmp_path / "heart", []) == tmp_path / "heart"
+    with pytest.raises(SauronError, match=r"no dataset\.json, and is in no other layout that is known"):
+        require("acdc", tmp_path / "notes", [])
 
 
 def test_in_a_notebook_one_line_trains(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
