@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ def nursery() -> Iterator[Nursery]:
     made = Nursery()
     yield made
     for child in psutil.Process().children():
-        if "sauron_viz.prefork" in child.cmdline():
-            child.kill()
-            child.wait()
+        # Those that tests have killed are there until somebody asks how they ended.
+        with suppress(psutil.Error):
+            if "sauron_viz.prefork" in child.cmdline():
+                child.kill()
+                child.wait()
 
 
 async def ask(client: Any, code: str) -> str:
