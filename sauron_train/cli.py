@@ -120,7 +120,7 @@ def resume(
     ] = False,
     machine: MachineOption = False,
 ) -> None:
-    """Go on with a run that was stopped, failed or lost its process, from its last finished epoch.
+    """Go on with a run that was stopped, failed or lost its process, from its last finished epoch or its beginning.
 
     What comes out is what would have come out without the interruption: on a CPU to the last bit.
     """

@@ -48,11 +48,9 @@ def how_to_go_on(out: Path) -> str:
 
     if not (out / "run.json").is_file():
         return "stopped; nothing was written"
-    if not Run(out).last_epoch:
-        return f"stopped before the first epoch was finished; remove {out} to start again"
-    return (
-        f"stopped; the epochs that were finished are whole in {out}\nGo on with: sauron-train resume {quote(str(out))}"
-    )
+    begun = Run(out).last_epoch
+    kept = f"the epochs that were finished are whole in {out}" if begun else "no epoch was finished"
+    return f"stopped; {kept}\n{'Go on' if begun else 'Start again'} with: sauron-train resume {quote(str(out))}"
 
 
 def print_summary(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Goes on with a run that was interrupted, from its last finished epoch, as if it had never stopped."""
+"""Goes on with a run that was interrupted, from its last finished epoch if it has one, as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ def resume(run: Run, data: Path | None = None, observer: Observer | None = None,
         force: go on although the run says that its process is alive.
 
     Raises:
-        RunError: nothing is left to do, there is nothing to go on from, or another process trains the run.
+        RunError: nothing is left to do, what it would go on from is damaged, or another process trains the run.
         DataError: the data set is not there, or is another one.
         ConfigError: config.yaml was changed meanwhile.
     """
     observer = observer or Observer()
     with claimed(run.path):
         _refuse(run, force)
-        config, state = run.config, load_state(run.path, run.last_epoch)
-        _refuse_changes(run, state, config)
+        config, state = run.config, load_state(run.path, run.last_epoch) if run.last_epoch else {}
+        if state:
+            _refuse_changes(run, state, config)
         _refuse_missing(run, data)
         experiment = Experiment.prepare(config, dataset_of(run, data), observer.loading)
         _refuse_other_split(run, experiment)
@@ -66,11 +67,6 @@ def _refuse(run: Run, force: bool) -> None:
                 f"run {run.name} is training now, as process {info.pid}; stop it first (or go on with --force, if that "
                 "process is something else by now)"
             )
-    if run.last_epoch == 0:
-        raise RunError(
-            f"run {run.name} ended before its first epoch was finished, so there is nothing to go on from; remove "
-            f"{run.path} and start it again"
-        )
 
 
 def _refuse_changes(run: Run, state: Mapping[str, Any], config: Config) -> None:

@@ -78,7 +78,8 @@ class Trainer:
         experiment: configuration and data, checked and read.
         out: the run folder to make, or with a `state` the one to go on with.
         observer: told how it goes.
-        state: what `checkpoint.load_state` read: go on from there, to the last bit as if it had never stopped.
+        state: what `checkpoint.load_state` read: go on from there, to the last bit as if it had never stopped; empty =
+            no epoch was finished, so begin anew in the same folder.
 
     Raises:
         RunError: the folder exists, or the state is not that of this run.
@@ -120,8 +121,11 @@ class Trainer:
             self.writer.write_probe(experiment.probe)
         else:
             # Plan and info are those of the whole network, so it is cut to what was left of it only now.
-            self._restore(out, state)
+            if state:
+                self._restore(out, state)
             self.writer = RunWriter.reopen(out, info)
+            if not state:
+                self.writer.write_probe(experiment.probe)
 
     def run(self) -> None:
         """Train all epochs that are left; the run folder says how it ended, also when it is interrupted or fails."""

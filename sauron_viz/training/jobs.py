@@ -124,7 +124,7 @@ class Job:
         if progress.ended == "failed" and progress.why:
             raise RunError(progress.why)
         how = "was stopped" if progress.ended == "stopped" or self.record.stopping else "ended without a word"
-        begun = (root / self.run / INFO).is_file() and Run(root / self.run).last_epoch
+        begun = (root / self.run / INFO).is_file()
         on = f"; go on with it: sauron-train resume {shlex.quote(str(root / self.run))}" if begun else ""
         raise RunError(f"the training of {self.run} {how}{on} (what it has printed is in {self.log})")
 

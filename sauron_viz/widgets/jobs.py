@@ -19,6 +19,7 @@ _LOG_LINES = 300
 _LARGEST_LOG = 8 * 2**20
 _RESUMABLE = ("stopped", "failed", "lost")
 _WORDS = STATUS | {"running": "training", "stopping": "stopping", "elsewhere": "training on another machine"}
+_AGAIN = "From its beginning, with the same settings"
 _STOP = "The epochs that are finished stay, and it can be resumed"
 _KILL = "It has been asked to stop; this ends it in the middle of what it does. The epochs that are finished stay"
 _RESUME = "Go on from the last finished epoch"
@@ -189,15 +190,15 @@ def _note(status: str, progress: Progress, run: Summary | None) -> tuple[str, bo
     if status == "stopping":
         return "Asked to stop; it ends after what it is doing.", False
     if status == "stopped" and (run is None or not run.epochs):
-        return "Stopped before its first epoch was finished, so there is nothing to go on from.", False
+        return f"Stopped before {'its first epoch was finished' if run else 'anything was written'}.", False
     return "", False
 
 
 def _actions(status: str, job: Job | None, run: Summary | None, opened: bool) -> list[list[str]]:
     trained = run is not None and run.epochs > 0
     actions = []
-    if status in _RESUMABLE and trained:
-        actions.append(["resume", "Resume", _RESUME, "main"])
+    if status in _RESUMABLE and run is not None:
+        actions.append(["resume", "Resume" if trained else "Start again", _RESUME if trained else _AGAIN, "main"])
     if status == "running" and job is not None and job.alive:
         actions.append(["stop", "Stop", _STOP, ""])
     if status == "stopping":

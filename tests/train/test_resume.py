@@ -154,6 +154,13 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
     assert run.info == replace(begun, status="finished", message="", ended=run.info.ended)
 
 
+def test_a_run_without_an_epoch_begins_again(begin: Callable[..., Run], whole: Run, tmp_path: Path) -> None:
+    run = begin(tmp_path / "run", tiny(), Stopper(1, "measuring redundancy"))
+    assert (run.status, run.last_epoch) == ("stopped", 0)
+    resume(run)
+    assert_same(run, whole)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -264,11 +271,6 @@ def of_another_network(run: Run) -> None:
     save_state(run.path, run.last_epoch, state | {"model": {}})
 
 
-def without_an_epoch(run: Run) -> None:
-    path = run.path / files.EPOCHS
-    path.write_text(path.read_text().split("\n")[0] + "\n")
-
-
 def with_key(key: str) -> Callable[[Run], None]:
     def change(run: Run) -> None:
         config = with_overrides(run.config.model_dump(by_alias=True, mode="json"), [key])
@@ -284,7 +286,6 @@ def with_key(key: str) -> Callable[[Run], None]:
         (lambda run: changed(run, status="running", host="elsewhere"), "training on elsewhere, which cannot be asked"),
         (lambda run: changed(run, data_root="/no/such/folder"), "is not in /no/such/folder any more; say with --data"),
         (lambda run: changed(run, fingerprint="0"), "is not the data set that run half was trained on"),
-        (without_an_epoch, "before its first epoch was finished, so there is nothing to go on from; remove"),
         (lambda run: state_file(run).unlink(), r"resume_0003\.pt is not there, so this run cannot go on"),
         (lambda run: state_file(run).write_bytes(state_file(run).read_bytes()[:-99]), r"resume_0003\.pt cannot be"),
         (of_another_epoch, r"resume_0003\.pt belongs to epoch 7"),

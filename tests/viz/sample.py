@@ -122,7 +122,7 @@ class SampleRun:
 
     def run(self, until: int | None = None) -> SampleRun:
         """Write epochs up to `until`, or all of them."""
-        while self.epoch < (until or self.spec.epochs):
+        while self.epoch < (self.spec.epochs if until is None else until):
             self.step()
         return self
 

@@ -491,7 +491,16 @@ def test_the_form_says_what_is_wrong_and_starts_what_is_shown(panel: TrainingPan
     until(lambda: not job.alive, "it stops, though it had hardly begun")
     panel.refresh()
     assert panel.list.jobs[0]["status"] == "stopped"
-    assert "nothing to go on from" in panel.list.jobs[0]["note"]
+    assert panel.list.jobs[0]["note"].startswith("Stopped before")
+
+
+def test_a_run_without_an_epoch_can_be_started_again(panel: TrainingPanel, jobs: Jobs) -> None:
+    write_run(jobs.root / "run", Spec(epochs=2), "stopped", until=0)
+    for _ in range(5):
+        panel.viewer.beat()
+    [entry] = panel.list.jobs
+    assert entry["note"] == "Stopped before its first epoch was finished."
+    assert [action[:2] for action in entry["actions"]] == [["resume", "Start again"]]
 
 
 def test_data_sets_in_the_layouts_of_their_makers_are_offered(tmp_path: Path) -> None:
