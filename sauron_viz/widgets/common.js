@@ -32,6 +32,16 @@ function atOnce(run) {
   };
 }
 
+// Shows whether a table that scrolls goes on to the right. Returns what ends it.
+function fading(scroller) {
+  const look = () => scroller.classList.toggle("more", scroller.scrollLeft + scroller.clientWidth < scroller.scrollWidth - 2);
+  const watcher = new ResizeObserver(look);
+  watcher.observe(scroller);
+  watcher.observe(scroller.firstElementChild);
+  scroller.addEventListener("scroll", look, { passive: true });
+  return () => watcher.disconnect();
+}
+
 function setTrait(model, name, value) {
   model.set(name, value);
   model.save_changes();

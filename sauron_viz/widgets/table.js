@@ -250,6 +250,7 @@ export default {
     });
     search.addEventListener("input", draw);
     const stops = [
+      fading(scroller),
       listen(model, ["columns", "rows", "sort", "ticked", "current", "tickable", "opens", "empty"], draw),
       listen(model, ["title", "note", "unit"], say),
     ];
