@@ -78,7 +78,7 @@ def readings(runs: dict[Trial, Run]) -> str:
         heading(
             [
                 "",
-                "Dice",
+                "Dice, mean of the last 3 epochs",
                 *(f"{name}, large · small" for name in names.values()),
                 "same sign as the paper, large · small",
             ]
