@@ -46,8 +46,10 @@ def _threshold(row: Mapping[str, Any], config: PruneConfig, before: Mapping[str,
     if tau >= config.threshold_max - 1e-9:
         return f"τ stays at {tau:.3f}: that is τ_max."
     if before is not None and not pd.isna(before.get("patience")) and int(before["patience"]) > 0:
-        left = f"{patience} more epoch{'' if patience == 1 else 's'}" if patience else "no longer"
-        return f"τ stays at {tau:.3f}: it had risen lately, and waits {left}."
+        left = (
+            f"waits {patience} more epoch{'' if patience == 1 else 's'}" if patience else "may rise in the next epoch"
+        )
+        return f"τ stays at {tau:.3f}: it had risen lately, and {left}."
     failed = [name for column, name in CONDITIONS.items() if _false(row.get(column))]
     if failed:
         return f"τ stays at {tau:.3f}: not yet {_listed(failed)}."

@@ -123,7 +123,10 @@ def _facts(view: RunView) -> str:
     info = view.info
     took = float(view.epochs["seconds"].sum()) if len(view.epochs) else 0.0
     facts = {
-        "Status": STATUS.get(view.status, view.status),
+        # A report is read later, when nothing of it lives any more.
+        "Status": "was training when this was made"
+        if view.status == "running"
+        else STATUS.get(view.status, view.status),
         "Begun": info.created[:16].replace("T", " ") + " UTC",
         "Took": f"{duration(took)} on {info.device}",
         "Seed": info.seed,

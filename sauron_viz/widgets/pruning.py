@@ -154,7 +154,7 @@ def told_cuts(view: RunView) -> str:
     cuts = view.prunings
     removed = sum(len(cut.removed) for cut in cuts)
     counted = f"{_count(len(cuts), 'cut')} removed {_count(removed, 'filter')}. " if cuts else ""
-    return f"{counted}The CSV has a line for each filter."
+    return f"{counted}Dice is that of all cuts of an epoch together. The CSV has a line for each filter."
 
 
 def _count(number: int, what: str) -> str:

@@ -165,6 +165,7 @@ def test_decisions_show_the_conditions_that_were_asked_for(view: RunView) -> Non
             "τ rose from 0.080 to 0.100: all",
         ),
         ({"patience": 3}, {"threshold": 0.1, "patience": 4}, "τ stays at 0.100: it had risen lately, and waits 3 more"),
+        ({"patience": 0}, {"threshold": 0.1, "patience": 1}, "it had risen lately, and may rise in the next epoch."),
         ({"threshold": 0.3}, {"threshold": 0.3, "patience": 2}, "τ stays at 0.300: that is τ_max."),
         (
             {"training_loss_settled": False, "few_filters_removed": "False"},

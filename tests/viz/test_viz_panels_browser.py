@@ -12,6 +12,8 @@ import pytest
 from browsing import Served, clean_page
 from sample import SampleRun, Spec, write_run
 
+from sauron_viz.figures.trends import CUTS
+
 pytestmark = pytest.mark.browser
 
 NETWORK = ".sauron-network[data-ready=yes]"
@@ -125,6 +127,12 @@ def test_trends_in_all_three_forms_and_a_link_that_opens_them_again(
 ) -> None:
     page.goto(f"{dashboard.url}?run=rats&tab=trends")
     page.wait_for_selector(".sauron-chart[data-traces='15']")
+    chart = page.locator(".sauron-chart[data-traces='15']").first
+    with page.expect_download() as taken:
+        chart.get_by_role("button", name=re.compile("as CSV$")).click()
+    table = Path(taken.value.path()).read_text()
+    assert "\nenc_conv_1,1," in table
+    assert CUTS not in table, "dots that mark cuts are no measure"
     page.get_by_text("Small multiples", exact=True).click()
     # A line for each of twelve layers, p1 and p2 of each, and its cuts.
     page.wait_for_selector(".sauron-chart[data-traces='48']")

@@ -53,6 +53,12 @@ def test_a_folder_stands_for_its_runs_and_damage_is_said(runs: Path) -> None:
     assert "<h2>damaged</h2>" in text
 
 
+def test_a_run_that_goes_on_is_not_called_live_in_a_report(runs: Path) -> None:
+    page = build_report([runs / "bare"])
+    assert "was training when this was made" in page
+    assert "<dd>live</dd>" not in page
+
+
 def test_what_cannot_be_shown_is_said(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no run in"):
         build_report([tmp_path])
@@ -123,6 +129,8 @@ def test_it_opens_from_disk(chromium: Any, page_of_rats: str, tmp_path: Path, sc
     page.wait_for_function("""() => { const charts = [...document.querySelectorAll('.sauron-chart')];
       return charts.length >= 5 && charts.every((card) => card.dataset.ready === 'yes'); }""")
     assert page.locator(".sauron-network[data-ready=yes]").count() == 2
+    assert page.locator("details").count() >= 1, "the configuration"
+    assert page.locator("details:not([open])").count() == 0, "on paper nothing can be opened"
     slider = page.get_by_role("slider", name="Epoch")
     slider.focus()
     slider.press("Home")

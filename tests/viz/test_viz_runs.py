@@ -16,7 +16,7 @@ from sample import SampleRun, Spec, write_run
 from sauron_train.errors import RunError
 from sauron_viz import summaries
 from sauron_viz.cache import ByteCache
-from sauron_viz.figures.overview import pareto
+from sauron_viz.figures.overview import dice_against_flops, pareto
 from sauron_viz.runs import Library, default_layer, default_root
 from sauron_viz.summaries import summarise
 from sauron_viz.widgets.overview import overview_rows
@@ -201,3 +201,12 @@ def test_no_run_on_the_front_is_beaten() -> None:
         front = {points[i] for i in pareto(points)}
         beaten = {p for p in points for q in points if q != p and q[0] <= p[0] and q[1] >= p[1]}
         assert front == set(points) - beaten
+
+
+def test_the_axis_of_dice_for_one_run_holds_dice_and_nothing_above_it(runs: Path) -> None:
+    plot = dice_against_flops([Library(runs).summaries.of("rats")])
+    assert plot is not None
+    low, high = plot.figure().layout.yaxis.range
+    dice = [point for trace in plot.figure().data if trace.name == "Rats" for point in trace.y]
+    assert low < dice[0] < high <= 1.02
+    assert high - low < 0.2
