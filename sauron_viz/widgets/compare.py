@@ -67,7 +67,8 @@ class ComparePanel(Panel):
         )
         self.runs = overview_table(on_open=guard(self._open), tickable="Compare", opens="Look at this run")
         self.runs.title, self.runs.note = "Runs to compare", "Tick those that are to be compared."
-        for control in (self.curve, self.window):
+        for key, control in (("curve", self.curve), ("smoothing", self.window)):
+            viewer.remember(key, control)
             control.observe(guard(lambda _: self._draw()), "value")
         self.runs.observe(guard(lambda change: setattr(viewer.state, "picked", change.new)), "ticked")
         self.children = (box(self.curve, self.window, css="sauron-toolbar"), self.chart, self.ends, self.runs)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from ipywidgets import Widget, jsdlink
-from traitlets import HasTraits, Int, List, Unicode
+from traitlets import Dict, HasTraits, Int, List, Unicode
 
 from sauron_train.errors import RunError, SauronError
 from sauron_train.runlog import LayerInfo
@@ -18,12 +18,14 @@ from sauron_viz.summaries import Summary
 from sauron_viz.visit import wait_for_visitor
 from sauron_viz.widgets.base import Notice
 from sauron_viz.widgets.chart import PlotlyLib
-from sauron_viz.widgets.controls import Session, Slider
+from sauron_viz.widgets.controls import Choice, Select, Session, Slider, Tabs
 
 LOOK_FOR_RUNS_EVERY = 5
 # Panels look whether they know them.
 _TAKEN_AS_THEY_ARE = ("tab", "measure", "form", "colour")
-_SHARED = ("run", "epoch", "layer", "filter", "image", "picked", *_TAKEN_AS_THEY_ARE)
+# Each is a control of a panel, which `Viewer.remember` joins with the address.
+SETTINGS = ("card", "order", "scale", "removed", "axis", "slice", "curve", "smoothing")
+_SHARED = ("run", "epoch", "layer", "filter", "image", "picked", "settings", *_TAKEN_AS_THEY_ARE)
 # What is not saved lies in the temporary folder, which may be memory.
 MOST_GUESTS = 8
 
@@ -34,7 +36,8 @@ class State(HasTraits):
     `epoch` is any that is complete; who shows maps takes the nearest at which there are some. `filter` is an original
     number, -1 for none. `version` grows when the run's files do, `listed` when what the list of runs says does.
     `picked` are the runs that are ticked. `measure` is the column of layers.csv that trends are drawn of, `form` how,
-    `colour` the one that the network is coloured by. `problem` is why there is nothing to look at.
+    `colour` the one that the network is coloured by. `problem` is why there is nothing to look at. `settings` are
+    those of single panels that the address keeps, where they are not what they begin with.
     """
 
     runs = List(Unicode())
@@ -51,6 +54,7 @@ class State(HasTraits):
     form = Unicode()
     colour = Unicode()
     problem = Unicode()
+    settings = Dict(value_trait=Unicode(), key_trait=Unicode())
 
 
 class Viewer:
@@ -75,6 +79,8 @@ class Viewer:
         self._library: PlotlyLib | None = None
         for trait in _TAKEN_AS_THEY_ARE:
             setattr(self.state, trait, wanted.get(trait, ""))
+        # Those of panels that are not built yet stay as the link said them.
+        self.state.settings = {key: wanted[key] for key in SETTINGS if key in wanted}
         self.guard(self._find_runs)()
         self.state.picked = [name for name in dict.fromkeys(asked.get("with", [])) if name in self.state.runs]
         self.state.observe(self.guard(lambda change: self.open(change.new)), "run")
@@ -208,6 +214,33 @@ class Viewer:
         """Let a slider move a widget in the browser: what comes late from the kernel would pull a dragged one back."""
         jsdlink((slider, "value"), (widget, trait))
 
+    def remember(self, key: str, control: Select | Choice | Tabs | Slider) -> None:
+        """Keep what a control says in the page's address, and let it begin with what the address says.
+
+        Args:
+            key: one of `SETTINGS`.
+            control: its options and the value it has otherwise are set already.
+        """
+        begins = str(control.value)
+        self.recall(key, control)
+        self.settle(key, str(control.value), begins)
+        control.observe(self.guard(lambda change: self.settle(key, str(change.new), begins)), "value")
+
+    def recall(self, key: str, control: Select | Choice | Tabs | Slider) -> None:
+        """Set a control to what the address says; what is not one of its options leaves the address."""
+        asked = self.state.settings.get(key)
+        keys = [option[0] if isinstance(option, list) else option for option in control.options]
+        found = [value for value in keys if str(value) == asked]
+        if found:
+            control.value = found[0]
+        else:
+            self.settle(key, "", "")
+
+    def settle(self, key: str, value: str, begins: str) -> None:
+        """Keep a setting in the page's address; one that is what it begins with needs no place there."""
+        others = {name: kept for name, kept in self.state.settings.items() if name != key}
+        self.state.settings = others if value == begins else others | {key: value}
+
     def turn_to(self, tab: str) -> None:
         """Go to a tab, where there are tabs."""
         if tab in self.tabs:
@@ -256,6 +289,7 @@ class Viewer:
         epoch = "" if follows else state.epoch
         pairs = {"run": run, "tab": state.tab, "layer": state.layer, "epoch": epoch, "filter": state.filter}
         pairs |= {"image": state.image or "", "measure": state.measure, "form": state.form, "colour": state.colour}
+        pairs |= {key: state.settings[key] for key in SETTINGS if key in state.settings}
         named = [(key, value) for key, value in pairs.items() if value not in ("", -1)]
         others = [("with", name) for name in state.picked if name not in self.folder.guests]
         self.session.query = urlencode([*named, *others])

@@ -217,6 +217,41 @@ def test_the_address_carries_the_view(runs: Path, monkeypatch: pytest.MonkeyPatc
     assert list(app.panels) == ["trends"]
 
 
+def test_the_address_carries_what_panels_are_set_to(runs: Path) -> None:
+    app = Dashboard(runs)
+    app.state.run = "kits"
+    app.tabs.value = "maps"
+    maps = app.panels["maps"]
+    maps.tabs.value, maps.order.value, maps.scale.value = "distances", "clusters", "layer"
+    maps.axis.value = "1"
+    maps.slice.value = 3
+    app.tabs.value = "compare"
+    app.panels["compare"].curve.value = "flops"
+    app.panels["compare"].window.value = 5
+    address = app.viewer.session.query
+    assert address.endswith("&card=distances&order=clusters&scale=layer&axis=1&slice=3&curve=flops&smoothing=5")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUERY_STRING", address.replace("tab=compare", "tab=maps"))
+        again = Dashboard(runs)
+        assert again.viewer.session.query == address.replace("tab=compare", "tab=maps")
+    there = again.panels["maps"]
+    assert (there.tabs.value, there.order.value, there.scale.value) == ("distances", "clusters", "layer")
+    assert (there.axis.value, there.slice.value, "distances" in there.cards) == ("1", 3, True)
+    again.tabs.value = "compare"
+    assert (again.panels["compare"].curve.value, again.panels["compare"].window.value) == ("flops", 5)
+    there.axis.value = "0"
+    there.tabs.value = "map"
+    assert again.viewer.session.query.endswith("&order=clusters&scale=layer&curve=flops&smoothing=5")
+
+
+def test_settings_that_are_not_offered_leave_the_address(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUERY_STRING", "run=kits&tab=maps&card=nothing&order=%3Cb%3E&slice=99&axis=7")
+    app = Dashboard(runs)
+    assert app.panels["maps"].tabs.value == "map"
+    assert app.viewer.session.query.split("&filter")[0].endswith("&epoch=6")
+
+
 @pytest.mark.parametrize("query", ["run=../../etc&epoch=x", "epoch=99&layer=%3Cscript%3E&filter=-3&tab=nothing"])
 def test_a_wrong_address_is_ignored(runs: Path, query: str) -> None:
     viewer = Viewer(runs, query)

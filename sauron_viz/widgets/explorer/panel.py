@@ -132,6 +132,8 @@ class ExplorerPanel(Panel):
 
     def _link(self) -> None:
         state, guard = self.viewer.state, self.viewer.guard
+        for key, setting in self._settings().items():
+            self.viewer.remember(key, setting)
         # The browser itself moves the grid with the controls. One way only: an epoch that comes late from the kernel
         # would otherwise pull back a slider that is being dragged.
         for control, trait in (
@@ -148,10 +150,13 @@ class ExplorerPanel(Panel):
         self.scale.observe(guard(lambda _: self.update()), "value")
         self.size.observe(guard(lambda change: setattr(self.grid, "size", int(change.new))), "value")
         self.axis.observe(guard(lambda _: self._cut_elsewhere()), "value")
-        self.slice.observe(guard(lambda _: self.update()), "value")
+        self.slice.observe(guard(lambda _: self._sliced()), "value")
         self.comparison.choice.observe(guard(lambda _: self.update()), "value")
         self.comparison.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
         self.tabs.observe(guard(lambda _: self._update_card()), "value")
+
+    def _settings(self) -> dict[str, Choice | Select | Tabs]:
+        return {"card": self.tabs, "order": self.order, "scale": self.scale, "removed": self.removed}
 
     def _set(self, trait: str, value: Any) -> None:
         if not self._busy:
@@ -213,12 +218,15 @@ class ExplorerPanel(Panel):
             return
         if not self.axis.options:
             self.axis.options, self.axis.value = [["0", "1"], ["1", "2"], ["2", "3"]], "0"
+            self.viewer.recall("axis", self.axis)
         self.scene.axis = int(self.axis.value)
         size = labels.shape[1 + self.scene.axis]
         if len(self.slice.options) != size:
             with self.slice.hold_sync():
                 self.slice.options = list(range(size))
                 self.slice.value = _fullest(labels[self.viewer.state.image], self.scene.axis)
+                # A slice in a link is one of the first image that is looked at.
+                self.viewer.recall("slice", self.slice)
         self.scene.share = (self.slice.value + 0.5) / size
 
     def _cut_elsewhere(self) -> None:
@@ -226,7 +234,14 @@ class ExplorerPanel(Panel):
             self._busy = True
             self.slice.options = []
             self._busy = False
+            self.viewer.settle("axis", self.axis.value, "0")
+            self.viewer.settle("slice", "", "")
             self.update()
+
+    def _sliced(self) -> None:
+        if not self._busy:
+            self.viewer.settle("slice", str(self.slice.value), "")
+        self.update()
 
     def _update_grid(self, view: RunView, epochs: list[int]) -> None:
         state = self.viewer.state
