@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
+
+# What pydantic finds, as one would say it of a recipe.
+_MUST = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be a word",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "model_type": "must be a section with keys of its own",
+    "dict_type": "must be a table of keys and values",
+}
+LISTS_KEYS = "`sauron-train describe RECIPE --config` lists all keys"
 
 
 def sentence(error: ValidationError, known: Sequence[str], allowed: Sequence[str] | None = None) -> str:
@@ -28,7 +50,13 @@ def sentence(error: ValidationError, known: Sequence[str], allowed: Sequence[str
     message = first["msg"].removeprefix("Value error, ")
     if not key or first["type"] == "value_error":
         return f"{key}: {message}" if key and not message.startswith(key) else message
+    if must := _MUST.get(first["type"]):
+        return f"{key} {must.format(**_context(first))} (it is {first['input']!r})"
     return f"{key}: {message[0].lower()}{message[1:]} (it is {first['input']!r})"
+
+
+def _context(found: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(found.get("ctx", {}))
 
 
 def _unknown(key: str, last: str, known: Sequence[str], allowed: Sequence[str] | None) -> str:
@@ -46,7 +74,7 @@ def _suggestion(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1) or [
         by_last[last] for last in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1)
     ]
-    return f"; did you mean {near[0]!r}?" if near else "; `sauron-train describe RECIPE --config` lists all keys"
+    return f"; did you mean {near[0]!r}?" if near else f"; {LISTS_KEYS}"
 
 
 def _sections(known: Sequence[str]) -> list[str]:

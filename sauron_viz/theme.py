@@ -23,7 +23,7 @@ TRAIN, VALIDATION, MARK = "#117733", "#aa4499", "#d55e00"
 _DARK = {TRAIN: "#44bb77", VALIDATION: "#dd77cc", MARK: "#ff8833", "#332288": "#8877dd", "#882255": "#dd6699"}
 
 # How much of the scale is used: navy vanishes on black, yellow on white.
-_LIGHT_SPAN, _DARK_SPAN = (0.0, 0.86), (0.3, 1.0)
+_LIGHT_SPAN, _DARK_SPAN = (0.0, 0.86), (0.38, 1.0)
 CIVIDIS_CSS = f"linear-gradient(90deg, {', '.join(_CIVIDIS)})"
 CIVIDIS_SCALE = [[i / (len(_CIVIDIS) - 1), colour] for i, colour in enumerate(_CIVIDIS)]
 

@@ -22,6 +22,7 @@ from sauron_viz.theme import layer_colours
 CUTS = "filters removed"
 _FEW_POINTS = 4
 _MANY_LAYERS = 8
+_STEPPED_BACK = 0.6
 _BAND = "rgba(128,128,128,0.09)"
 _CELL_HEIGHT = 112
 _CELL_GAP = 34
@@ -77,11 +78,11 @@ def measure_lines(
     for info in shown:
         mine = info.name == highlight
         look = {"width": 4 if mine else 1.8, "dash": _dash(info), "color": colours[info.name]}
-        _line(figure, info.name, points[info.name], look, opacity=0.5 if pale and not mine else 1)
+        _line(figure, info.name, points[info.name], look, opacity=_STEPPED_BACK if pale and not mine else 1)
     if any(info.name == highlight for info in shown):
         _thirds(figure, highlight, points[highlight], colours[highlight])
     x, y, names = _cuts(points, shown)
-    faint = [0.5 if pale and name != highlight else 1 for name in names]
+    faint = [_STEPPED_BACK if pale and name != highlight else 1 for name in names]
     _dots(figure, (x, y), {"size": 5, "color": [colours[name] for name in names], "opacity": faint})
     _bands(figure, layers["epoch"])
     span_epochs(figure, layers["epoch"])
@@ -270,7 +271,9 @@ def _thirds(
             text=text,
             textposition="top right",
             line={"color": colour, "width": 2, "dash": "longdash"},
-            textfont={"size": 12},
+            # It may lie on the lines of other layers, and go on beside the axes.
+            textfont={"size": 12, "shadow": "auto"},
+            cliponaxis=False,
             hovertemplate=f"{name}, mean of a third of the epochs: %{{y:.4~g}}<extra></extra>",
         )
 

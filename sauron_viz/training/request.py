@@ -14,6 +14,7 @@ from sauron_train import recipes
 from sauron_train.config import Config, parse
 from sauron_train.errors import DataError, SauronError
 from sauron_train.keys import with_overrides
+from sauron_train.mistakes import LISTS_KEYS
 from sauron_viz.training.allowed import Allowed, DataFolder, look
 
 LINES = "lines"
@@ -101,7 +102,7 @@ def check(recipe: str, values: Mapping[str, str], lines: str = "") -> Checked:
     try:
         return Checked(plain, parse(with_overrides(base, changes)), {}, changes)
     except SauronError as error:
-        sentence = str(error).removeprefix("--set ")
+        sentence = str(error).removeprefix("--set ").replace(LISTS_KEYS, "the configuration beside this lists all keys")
         return Checked(plain, None, {_field_of(sentence, asked, base): sentence}, changes)
 
 

@@ -23,6 +23,8 @@ _AGAIN = "From its beginning, with the same settings"
 _STOP = "The epochs that are finished stay, and it can be resumed"
 _KILL = "It has been asked to stop; this ends it in the middle of what it does. The epochs that are finished stay"
 _RESUME = "Go on from the last finished epoch"
+_STOPPING = "Asked to stop; it ends after what it is doing."
+_ELSEWHERE = "Not started from here, so it cannot be stopped from here: press Ctrl-C where it runs."
 _LOOK = "Open the run in all tabs"
 
 
@@ -122,7 +124,7 @@ def job_entry(job: Job | None, run: Summary | None, opened: bool) -> dict[str, A
     status = standing(job, run)
     live = job is not None and job.alive
     progress = job.progress() if job else Progress()
-    note, wrong = _note(status, progress, run)
+    note, wrong = _note(status, progress, run, ours=job is not None)
     return {
         "id": name,
         "name": name,
@@ -178,7 +180,7 @@ def _ended(run: Summary | None) -> list[list[str]]:
     return cells
 
 
-def _note(status: str, progress: Progress, run: Summary | None) -> tuple[str, bool]:
+def _note(status: str, progress: Progress, run: Summary | None, ours: bool) -> tuple[str, bool]:
     """A sentence, and whether it is one of something that went wrong."""
     if progress.ended == "failed" and status in _RESUMABLE:
         return (progress.why[:1].upper() + progress.why[1:]) or "It failed; the log says why.", True
@@ -187,11 +189,11 @@ def _note(status: str, progress: Progress, run: Summary | None) -> tuple[str, bo
         return f"Its process is gone without a word. {kept} The log may say why; was memory short?", True
     if status == "damaged":
         return (run.problem if run else ""), True
-    if status == "stopping":
-        return "Asked to stop; it ends after what it is doing.", False
     if status == "stopped" and (run is None or not run.epochs):
         return f"Stopped before {'its first epoch was finished' if run else 'anything was written'}.", False
-    return "", False
+    if status == "running":
+        return "" if ours else _ELSEWHERE, False
+    return _STOPPING if status == "stopping" else "", False
 
 
 def _actions(status: str, job: Job | None, run: Summary | None, opened: bool) -> list[list[str]]:

@@ -2,6 +2,8 @@
 
 const KEPT = 6;
 const ASK_AGAIN = 4000;
+// Pixels that a cell needs for a number of up to three digits.
+const LEAST_CELL = 16;
 
 class Matrix {
   constructor(model, root) {
@@ -108,6 +110,7 @@ class Matrix {
     context.imageSmoothingEnabled = this.canvas.width < frame.n;
     context.drawImage(this.picture(), 0, 0, this.canvas.width, this.canvas.height);
     if (this.model.get("order") === "clusters") this.frameClusters(context, dpr);
+    this.writeNumbers(context, dpr);
     this.markLines(context, dpr);
     if (this.block) this.frameBlock(context, dpr);
     this.high.textContent = number(frame.most);
@@ -142,6 +145,18 @@ class Matrix {
       if (at - start > 1) context.strokeRect(start * cell, start * cell, (at - start) * cell, (at - start) * cell);
       start = at;
     }
+  }
+
+  // On the diagonal, which is as bright as near maps are; where there are too many maps the pointer tells them.
+  writeNumbers(context, dpr) {
+    const { frame, order } = this;
+    const cell = this.canvas.width / frame.n;
+    if (cell < LEAST_CELL * dpr) return;
+    context.font = `${Math.round(Math.min(12 * dpr, 0.5 * cell))}px ${cssColour("--sauron-font", "sans-serif")}`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillStyle = "#000000";
+    for (let i = 0; i < frame.n; i++) context.fillText(frame.filter[order[i]], (i + 0.5) * cell, (i + 0.5) * cell);
   }
 
   // The row and the column of the chosen filter.

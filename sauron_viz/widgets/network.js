@@ -21,7 +21,7 @@ function svg(tag, attributes = {}, ...children) {
 function geometry(layers, width, heads) {
   const small = width < 620;
   const label = small ? 88 : 100;
-  // There is no room for numbers on a telephone; the card of the chosen layer has them.
+  // There is no room for numbers on a telephone: those of the chosen layer stand below.
   const number = width < 480 ? 4 : small ? 50 : 84;
   const head = heads ? (small ? 18 : 74) : 4;
   const centre = Math.max(small ? 14 : 60, Math.min(150, width * 0.11));
@@ -63,10 +63,11 @@ export default {
     );
     const drawing = svg("svg", { role: "listbox", "aria-labelledby": id, class: "sauron-network-drawing" });
     const tip = el("div", { class: "sauron-tip", hidden: true });
+    const told = el("p", { class: "sauron-note", hidden: true });
     const scale = el("div", { class: "sauron-scale" });
     const empty = el("p", { class: "sauron-empty" });
     const top = el("div", { class: "sauron-top" }, el("div", {}, title, note), actions);
-    const card = el("section", { class: "sauron-network" }, top, drawing, scale, empty, tip);
+    const card = el("section", { class: "sauron-network" }, top, drawing, told, scale, empty, tip);
     root.append(card);
     let width = 0;
     let plan = null;
@@ -214,6 +215,18 @@ export default {
       group.setAttribute("aria-label", `${layer.name}, ${left} of ${layer.filters} filters, ${model.get("measure")} ${shown(value)}`);
     }
 
+    function tell() {
+      const part = blocks.get(model.get("layer"));
+      told.hidden = !plan.silent || !part;
+      if (part) told.textContent = facts(part.layer).join(" · ");
+    }
+
+    function facts(layer) {
+      const gone = goneOf(layer);
+      const left = `${filtersOf(layer)} of ${layer.filters} filters left`;
+      return [layer.name, left, `${model.get("measure")}: ${shown(valueOf(layer))}`, ...(gone > 0 ? [`${gone} removed in this epoch`] : [])];
+    }
+
     function step() {
       if (!plan) return;
       const ink = colours();
@@ -228,6 +241,7 @@ export default {
         lead.setAttribute("x1", plan.silent ? x + length + 5 : box.x + box.width + 5);
       }
       drawing.style.setProperty("--ring", ink.accent);
+      tell();
       card.dataset.epoch = model.get("epoch");
       card.dataset.ready = "yes";
     }
@@ -261,11 +275,7 @@ export default {
       const part = group && blocks.get(group.dataset.layer);
       tip.hidden = !part;
       if (!part) return;
-      const { layer } = part;
-      const gone = goneOf(layer);
-      const lines = [layer.name, `${filtersOf(layer)} of ${layer.filters} filters left`, `${model.get("measure")}: ${shown(valueOf(layer))}`];
-      if (gone > 0) lines.push(`${gone} removed in this epoch`);
-      tip.replaceChildren(...lines.map((text) => el("span", { text })));
+      tip.replaceChildren(...facts(part.layer).map((text) => el("span", { text })));
       const frame = card.getBoundingClientRect();
       const left = Math.min(event.clientX - frame.left + 14, frame.width - tip.offsetWidth - 4);
       tip.style.left = `${Math.max(4, left)}px`;

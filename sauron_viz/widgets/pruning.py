@@ -59,7 +59,9 @@ class PruningPanel(Panel):
         for card in (self.layer.widget, self.layer.decisions):
             card.add_class("sauron-beside")
         side = box(self.layer.widget, self.layer.decisions, css="sauron-side")
-        figure = box(box(self.network_card, self.progress, css="sauron-stack"), side, css="sauron-maps")
+        figure = box(
+            box(self.network_card, self.progress, css="sauron-stack"), side, css="sauron-maps sauron-shrinking"
+        )
         self.children = (self.off, figure, self.share, self.cuts)
 
     def update(self) -> None:

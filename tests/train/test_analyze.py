@@ -203,7 +203,7 @@ def test_a_full_disk_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch, 
         (["--data", "nowhere"], "leave --data out"),
         (["--images", "500"], "more than the 2 validation cases"),
         (["--images", "1", "--data", "nowhere"], "nowhere"),
-        (["--radius", "0"], "probe.radius: input should be greater than 0"),
+        (["--radius", "0"], "probe.radius must be greater than 0 (it is 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_changes_nothing(run: Run, words: list[str], sentence: str) -> None:

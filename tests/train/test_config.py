@@ -32,20 +32,24 @@ def test_every_recipe_is_valid_and_survives_yaml(name: str) -> None:
         ("prune.treshold_max=1", "did you mean 'prune.threshold_max'"),
         ("lambda=1", "did you mean 'loss.lambda'"),
         ("zzz=1", "lists all keys"),
-        ("epochs=0", "epochs: .* greater than or equal to 1"),
-        ("epochs=many", "epochs: .* integer"),
+        ("epochs=0", "epochs must be at least 1"),
+        ("epochs=many", "epochs must be a whole number"),
         ("data.patch=[16]", "data.patch has 1 numbers but network.dim is 2"),
         ("data.patch=[16, 15]", "must be divisible by 2"),
-        ("network.dim=4", "network.dim: .* 2 or 3"),
+        ("network.dim=4", "network.dim must be 2 or 3"),
         ("prune.threshold_max=0.0", "threshold_max must not be below"),
         ("prune.first_epoch=4", "nothing would be pruned"),
-        ("prune.last_epoch=0", "prune.last_epoch: .* greater"),
+        ("prune.last_epoch=0", "prune.last_epoch must be at least 1"),
         ("preprocess.shift_scale=[0, 0]", "must not be 0"),
         ("preprocess.clip=[1, -1]", "begin with the smaller"),
         ("preprocess.spacing=[0, 1, 1]", "preprocess.spacing.* greater than 0"),
         ("augment.scale=[0, 1]", "must be above 0"),
         ("augment.flip_axes=[2]", "flip_axes must lie between 0 and 1"),
-        ("optimizer.lr=.nan", "optimizer.lr: .* finite"),
+        ("optimizer.lr=.nan", "optimizer.lr must be a finite number"),
+        ("loss.lambda=a", "loss.lambda must be a number"),
+        ("prune.enabled=maybe", "prune.enabled must be true or false"),
+        ("network.levels=99", "network.levels must be at most 8"),
+        ("network=3", "network must be a section with keys of its own"),
         ("epochs", "must have the form"),
         ("epochs.x=1", "which is a value and no section"),
         ("epochs=[", "not valid YAML"),
@@ -125,7 +129,7 @@ def test_a_preset_works_around_any_network_too() -> None:
     assert (config.loss.lambda_, config.prune.compensate, config.prune.references) == (0.3, "none", "one")
     whole = parse({**SMALL, "preset": "paper"})
     assert SauronConfig.of(whole).prune == whole.prune
-    with pytest.raises(ConfigError, match=r"preset: .*'paper'"):
+    with pytest.raises(ConfigError, match=r"preset must be 'paper'"):
         SauronConfig.of({"preset": "papers"})
 
 

@@ -22,6 +22,7 @@ from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_json
 from sauron_viz.apps import Dashboard, TrainingView, train
+from sauron_viz.runs import Library
 from sauron_viz.training.allowed import ENVIRONMENT, Allowed, permit
 from sauron_viz.training.jobs import FOLDER, Job, Jobs, Record
 from sauron_viz.training.processes import end, identity, launch, plain
@@ -154,9 +155,7 @@ def test_mistakes_are_said_at_their_field() -> None:
         )
 
     assert wrong() == {}
-    assert wrong(epochs="x") == {
-        "epochs": "epochs: input should be a valid integer, unable to parse string as an integer (it is 'x')"
-    }
+    assert wrong(epochs="x") == {"epochs": "epochs must be a whole number (it is 'x')"}
     assert wrong(epochs="3").keys() == {"epochs"}
     assert "prune.first_epoch is 4 but there are 3 epochs" in wrong(epochs="3")["epochs"]
     assert wrong("prune.first_epoch=2", epochs="3") == {}
@@ -165,6 +164,7 @@ def test_mistakes_are_said_at_their_field() -> None:
     assert wrong(loss__lambda="-1", seed="3").keys() == {"loss.lambda"}
     assert wrong(loss__normalization="<img>").keys() == {"loss.normalization"}
     assert wrong("prune.kapa=3", epochs="50") == {LINES: "unknown key 'prune.kapa'; did you mean 'prune.kappa'?"}
+    assert wrong("wurst=3") == {LINES: "unknown key 'wurst'; the configuration beside this lists all keys"}
     assert wrong("what is this") == {LINES: "'what is this' must have the form section.key=value"}
     assert wrong("epochs=0").keys() == {LINES}
     assert wrong("x" * 5000).keys() == {LINES}
@@ -342,6 +342,14 @@ def test_records_that_were_tampered_with_are_not_believed(jobs: Jobs, sleeper: s
     with pytest.raises(SauronError, match="far trains on elsewhere; stop it there"):
         far.stop()
     assert job_entry(far, None, opened=False)["word"] == "training on another machine"
+
+
+def test_a_run_of_a_terminal_says_why_it_cannot_be_stopped_from_here(runs: Path) -> None:
+    line = Library(runs).summaries.of("bare")
+    entry = job_entry(None, line, opened=False)
+    assert (entry["word"], entry["wrong"]) == ("training", False)
+    assert "press Ctrl-C where it runs" in entry["note"]
+    assert "stop" not in [action[0] for action in entry["actions"]]
 
 
 def test_a_training_is_stopped_found_by_others_and_resumed(jobs: Jobs, data: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_network_is_trained_from_the_dashboard(
     page.wait_for_selector("text=8 cases; 1 channel: MRI; 2 structures: ventricle, lesion")
     start = page.get_by_role("button", name="Start training")
     fill(page, "3x")
-    page.wait_for_selector(".sauron-wrong >> text=epochs: input should be a valid integer")
+    page.wait_for_selector(".sauron-wrong >> text=epochs must be a whole number (it is")
     assert page.get_by_label("Epochs", exact=True).get_attribute("aria-invalid") == "true"
     assert start.is_disabled()
     axe(page)
