@@ -340,4 +340,15 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _has_ended(pid)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is only there until somebody asks how it ended, which in a container may be never."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        # macOS has no such files.
+        return False
+    # The second field is the program's name in brackets, which may hold anything.
+    return stat.rpartition(")")[2].split()[0] in ("Z", "X")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -222,6 +224,15 @@ def test_a_run_whose_process_is_gone_is_lost(writer: RunWriter) -> None:
     assert Run(writer.path).status == "lost"
     files.write_json(writer.path / files.INFO, replace(INFO, pid=nobody, host="elsewhere").to_json())
     assert Run(writer.path).status == "running"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells that a process has ended")
+def test_a_process_that_nobody_waited_for_is_gone(writer: RunWriter) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    files.write_json(writer.path / files.INFO, replace(INFO, pid=ended.pid).to_json())
+    assert Run(writer.path).status == "lost"
+    ended.wait()
 
 
 def test_runs_are_found_however_deep(writer: RunWriter, tmp_path: Path) -> None:

@@ -478,7 +478,7 @@ def test_the_form_says_what_is_wrong_and_starts_what_is_shown(panel: TrainingPan
     assert form.fields["epochs"].placeholder == "42"
     assert form.fields["loss.normalization"].options[0] == ["", "maps (recipe)"]
     form.fields["epochs"].value = "x"
-    assert form.fields["epochs"].problem.startswith("epochs: ")
+    assert form.fields["epochs"].problem.startswith("epochs must ")
     assert panel.start_button.disabled == ["start"]
     form.fields["epochs"].value = "4000"
     assert form.fields["epochs"].problem == ""

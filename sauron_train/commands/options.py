@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sauron_train import recipes
+from sauron_train.config import Config, parse
+from sauron_train.keys import with_overrides
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. `prune.enabled=false`; repeat."),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="The data set, if it is no longer where the run was trained.")
+]
+EpochOption = Annotated[int | None, typer.Option(help="Epoch of the checkpoint; the last one if not given.")]
+MachineOption = Annotated[bool, typer.Option("--json", help="Progress as lines of JSON, for programs.", hidden=True)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def config_of(recipe: str, changes: list[str] | None) -> Config:
+    """A recipe with the changes of `--set`.
+
+    Raises:
+        ConfigError: no such recipe, or a key or value that is not known.
+    """
+    return parse(with_overrides(recipes.load(recipe), changes or []))

@@ -1,0 +1,128 @@
+"""Train: begin a run, go on with one, and what there is to train."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from sauron_train import recipes
+from sauron_train.commands.options import DataOption, MachineOption, RunArgument, SetOption, config_of
+from sauron_train.config import parse
+from sauron_train.console import console, how_to_go_on, print_summary, stopped
+
+
+def run(
+    recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file. `recipes` lists them.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the data set: nnU-Net raw layout (dataset.json), or ACDC, KiTS19, Rats as handed out."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
+    changes: SetOption = None,
+    machine: MachineOption = False,
+) -> None:
+    """Train a network, pruning it on the way, into a new run folder.
+
+    The unpruned baseline of the same recipe: `--set prune.enabled=false --set loss.lambda=0`.
+    """
+    from sauron_train.events import watched  # noqa: PLC0415
+    from sauron_train.runlog.writer import refuse_existing  # noqa: PLC0415
+
+    # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stopped(partial(how_to_go_on, out)), watched(machine) as observer:
+        refuse_existing(out)
+        config = config_of(recipe, changes)
+        from sauron_train.experiment import Experiment  # noqa: PLC0415
+        from sauron_train.trainer import Trainer  # noqa: PLC0415
+
+        Trainer(Experiment.prepare(config, data, observer.loading), out, observer).run()
+    print_summary(out)
+
+
+def resume(
+    run_folder: RunArgument,
+    data: DataOption = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Go on although the run says that it is training, where that can no longer be true."
+        ),
+    ] = False,
+    machine: MachineOption = False,
+) -> None:
+    """Go on with a run that was stopped, failed or lost its process, from its last finished epoch or its beginning.
+
+    What comes out is what would have come out without the interruption: on a CPU to the last bit.
+    """
+    from sauron_train.events import watched  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stopped(partial(how_to_go_on, run_folder)), watched(machine) as observer:
+        from sauron_train.resume import resume as go_on  # noqa: PLC0415
+        from sauron_train.runlog import Run  # noqa: PLC0415
+
+        go_on(Run(run_folder), data, observer, force)
+    print_summary(run_folder)
+
+
+def list_recipes() -> None:
+    """List the recipes that come with Sauron."""
+    table = Table("recipe", "network", "epochs", "what for", box=None, header_style="bold")
+    for name in recipes.names():
+        config = parse(recipes.load(name))
+        network = f"{config.network.dim}D, {config.network.levels} levels, {config.network.init_filters} filters"
+        table.add_row(name, network, str(config.epochs), config.description)
+    console.print(table)
+
+
+def describe(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or path of a YAML file.")],
+    changes: SetOption = None,
+    config_only: Annotated[
+        bool,
+        typer.Option(
+            "--config",
+            help="Print the whole configuration as YAML, with what each key means: a recipe of your own to begin with.",
+        ),
+    ] = False,
+) -> None:
+    """Show what a recipe trains: its network layer by layer, what can be pruned, what it costs."""
+    config = config_of(recipe, changes)
+    if config_only:
+        typer.echo(config.explained(), nl=False)
+        return
+    from sauron_train.describe import describe_network  # noqa: PLC0415
+
+    console.print(describe_network(config))
+
+
+def compare(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, the baseline first.")],
+) -> None:
+    """Show how runs ended, side by side: validation Dice, and what is left of the network."""
+    from sauron_train.describe import compare_runs  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    console.print(compare_runs([Run(folder) for folder in run_folders]))
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    dim: Annotated[int, typer.Option(min=2, max=3, help="2: stacks of slices; 3: volumes.")] = 2,
+    cases: Annotated[int, typer.Option(min=2)] = 24,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Make a synthetic data set, MRI-like heads with two structures, in the nnU-Net raw layout."""
+    from sauron_train.data.phantom import make_phantom  # noqa: PLC0415
+
+    make_phantom(out, dim=dim, cases=cases, seed=seed)
+    console.print(f"{cases} cases in {escape(str(out))}")
