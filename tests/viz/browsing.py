@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 
 def free_port() -> int:
@@ -84,6 +85,14 @@ def wait_until(reached: Callable[[], bool], page: Any = None, seconds: float = 6
             time.sleep(0.05)
         else:
             page.wait_for_timeout(50)
+
+
+def barriers(page: Any, only: str = "") -> list[Any]:
+    """What axe finds in the way of readers who cannot see or use a mouse, and where; `only` is one rule of it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    options = {"resultTypes": ["violations"]} | ({"runOnly": [only]} if only else {})
+    found = axe.run(page, options=options).response["violations"]
+    return [(v["id"], v["impact"], [n["html"] for n in v["nodes"]][:3]) for v in found]
 
 
 @contextmanager

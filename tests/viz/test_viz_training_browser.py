@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browsing import Served, clean_page
+from browsing import Served, barriers, clean_page
 from sample import Spec, write_run
 
 from sauron_train.runlog import Run
@@ -37,11 +36,6 @@ def place(trained: Path, tmp_path: Path) -> Iterator[Path]:
             job.stop(at_once=True)
 
 
-def axe(page: Any) -> None:
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-
-
 def fill(page: Any, epochs: str) -> None:
     page.get_by_label("Name of the run").fill("tiny")
     page.get_by_label("Epochs", exact=True).fill(epochs)
@@ -64,7 +58,7 @@ def test_a_network_is_trained_from_the_dashboard(
     page.wait_for_selector(".sauron-wrong >> text=epochs must be a whole number (it is")
     assert page.get_by_label("Epochs", exact=True).get_attribute("aria-invalid") == "true"
     assert start.is_disabled()
-    axe(page)
+    assert barriers(page) == []
     page.get_by_label("Epochs", exact=True).fill("5000")
     page.wait_for_selector("text=11 keys differ from the recipe phantom2d")
     assert page.locator(".sauron-yaml .changed").count() == 11
@@ -75,7 +69,7 @@ def test_a_network_is_trained_from_the_dashboard(
     page.wait_for_selector(f"{JOB} >> text=of 5000")
     page.wait_for_selector(f"{JOB} dt:text-is('Dice')")
     page.wait_for_selector(f"{JOB} >> text=Time left")
-    axe(page)
+    assert barriers(page) == []
     seen = int(page.inner_text(f"{JOB} dd >> nth=0").split()[0])
     page.wait_for_function(f"parseInt(document.querySelector('{JOB} dd').textContent) > {seen}")
     page.close()
@@ -91,7 +85,7 @@ def found_again(other: Any, served: Served, run: Run, seen: int) -> None:
     other.wait_for_function(f"parseInt(document.querySelector('{JOB} dd').textContent) > {seen}")
     other.get_by_role("button", name="Log: tiny", exact=True).click()
     other.wait_for_selector(f"{JOB} .sauron-log >> text=val loss")
-    axe(other)
+    assert barriers(other) == []
     with other.expect_download() as taken:
         other.get_by_role("button", name="Whole log of tiny").click()
     assert "sauron-train run --recipe=phantom2d" in Path(taken.value.path()).read_text()
@@ -126,7 +120,7 @@ def test_what_does_not_fit_is_said_before_it_is_started(serve: Callable[..., Ser
     page.get_by_label("Recipe").select_option("hippocampus3d")
     page.wait_for_selector("text=most of each patch would be empty")
     page.wait_for_function("!document.querySelector('button[data-value=start]').disabled")
-    axe(page)
+    assert barriers(page) == []
 
 
 def test_without_permission_there_is_no_such_tab(page: Any, dashboard: Served) -> None:
