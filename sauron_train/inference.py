@@ -8,6 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sauron_train.monai_parts import sliding_windows
+
 WINDOWS_AT_ONCE = 8
 
 
@@ -26,10 +28,7 @@ def segment(model: nn.Module, images: Tensor, patch: Sequence[int], overlap: flo
     Returns:
         (B, classes, *spatial).
     """
-    # As in `metrics`: slow to import.
-    from monai.inferers.utils import sliding_window_inference  # noqa: PLC0415
-
-    logits = sliding_window_inference(
+    logits = sliding_windows()(
         images, tuple(patch), WINDOWS_AT_ONCE, lambda windows: model(windows)[-1], overlap=overlap, mode="gaussian"
     )
     return cast(Tensor, logits)

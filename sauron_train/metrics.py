@@ -1,7 +1,4 @@
-"""Dice and 95th-percentile Hausdorff distance per class, by MONAI.
-
-MONAI takes longer to import than torch, so it is imported where something is scored.
-"""
+"""Dice and 95th-percentile Hausdorff distance per class, by MONAI."""
 
 from __future__ import annotations
 
@@ -13,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from sauron_train.monai_parts import dice as dice_of
+from sauron_train.monai_parts import surfaces
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,9 @@ def score_case(
         labels: class name to number, 0 is background and gets no score.
         spacing: voxel size in mm; None leaves HD95 out, which costs far more than Dice.
     """
-    from monai.metrics.meandice import compute_dice  # noqa: PLC0415
-
     foreground = {name: value for name, value in labels.items() if value != 0}
     predicted, expected = (_one_hot(x, max(labels.values()) + 1) for x in (prediction, reference))
-    values = compute_dice(predicted, expected, include_background=True, ignore_empty=True)[0].tolist()
+    values = dice_of()(predicted, expected, include_background=True, ignore_empty=True)[0].tolist()
     dice = {name: float(values[number]) for name, number in foreground.items()}
     hd95 = {
         name: _hd95(predicted[0, number].bool(), expected[0, number].bool(), spacing)
@@ -75,10 +73,9 @@ def _one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def _hd95(prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> float:
-    from monai.metrics.utils import get_mask_edges, get_surface_distance  # noqa: PLC0415
-
     if not bool(prediction.any()) or not bool(reference.any()):
         return float("nan")
+    get_mask_edges, get_surface_distance = surfaces()
     # The distances of both surfaces together, as in the authors' code; MONAI's own HD95 takes each direction's
     # percentile and then the larger, which is stricter.
     with warnings.catch_warnings():

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sauron_train.imports import INTERNATIONAL_ADDRESSES, as_if_missing
 from sauron_viz.access import HOST, TOKEN, Access, ServeError, free
 from sauron_viz.runs import ENVIRONMENT
 
@@ -20,7 +18,6 @@ IDLE_S, UNSEEN_S = 600, 120
 LOOK_EVERY_S = 60
 # A socket's name may have about 100 characters, and a temporary folder of macOS alone has half of them.
 _SOCKETS = "/tmp"
-_SLOW_TO_IMPORT = "rfc3987_syntax"
 LOCAL = Access()
 _HERE = Path(__file__).parent
 # Other extensions would be loaded into every page; one of them brings 5 MB that no view of ours uses.
@@ -112,7 +109,7 @@ def application(notebook: Path, port: int, open_browser: bool, preload: bool = T
     # Voila takes a second to import: --help and mistakes should not wait for it.
     from traitlets.config import Config  # noqa: PLC0415
 
-    with _without_slow_imports():
+    with as_if_missing(INTERNATIONAL_ADDRESSES):
         from sauron_viz.server import Server  # noqa: PLC0415
 
     app = Server(config=Config(settings(port, open_browser, preload, access)))
@@ -123,19 +120,6 @@ def application(notebook: Path, port: int, open_browser: bool, preload: bool = T
             f"the server would listen on {app.ip!r} instead of {access.host}; remove the setting that says so"
         )
     return app
-
-
-@contextmanager
-def _without_slow_imports() -> Iterator[None]:
-    """Leave out what checks international addresses: its import takes seconds, and nothing here has such addresses."""
-    if _SLOW_TO_IMPORT in sys.modules:
-        yield
-        return
-    sys.modules[_SLOW_TO_IMPORT] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[_SLOW_TO_IMPORT]
 
 
 def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = True, access: Access = LOCAL) -> None:

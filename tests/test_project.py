@@ -40,7 +40,13 @@ def test_only_the_data_package_knows_torchio() -> None:
 
 
 def test_views_read_runs_only_through_the_contract() -> None:
-    allowed = ("sauron_train.runlog", "sauron_train.analysis", "sauron_train.errors", "sauron_train.config")
+    allowed = (
+        "sauron_train.runlog",
+        "sauron_train.analysis",
+        "sauron_train.errors",
+        "sauron_train.config",
+        "sauron_train.imports",
+    )
     used = {m for modules in imports("sauron_viz").values() for m in modules if m.split(".")[0] == "sauron_train"}
     assert used
     # What a training is asked for in; none of it trains.
@@ -120,3 +126,11 @@ def test_links_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text())
     for link in (link for link in links if "://" not in link):
         assert (file.parent / link).exists(), link
+
+
+def test_scoring_does_not_wait_for_what_it_does_not_use() -> None:
+    code = (
+        "import sys; from sauron_train.monai_parts import dice; dice(); "
+        "sys.exit('rfc3987_syntax' in sys.modules or 'monai' not in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
