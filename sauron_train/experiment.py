@@ -57,13 +57,16 @@ class Experiment:
     probe: Probe
 
     @classmethod
-    def prepare(cls, config: Config, data: Path | Dataset, on_progress: OnProgress | None = None) -> Experiment:
+    def prepare(
+        cls, config: Config, data: Path | Dataset, on_progress: OnProgress | None = None, cache: Path | None = None
+    ) -> Experiment:
         """Check a data set, split it and read it.
 
         Args:
             config: the whole configuration.
             data: folder of a data set in a layout that is known, or what was read of one.
             on_progress: told how many of how many cases are read.
+            cache: folder of preprocessed cases; see `load_volumes`.
 
         Raises:
             DataError: anything wrong with the data.
@@ -73,7 +76,7 @@ class Experiment:
         check_channels(dataset, config)
         split = split_cases(dataset, config.data, config.seed)
         cases = (*split.train, *split.validation)
-        volumes = load_volumes(cases, dataset, config, on_progress)
+        volumes = load_volumes(cases, dataset, config, on_progress, cache)
         train, validation = volumes[: len(split.train)], volumes[len(split.train) :]
         for what, some in (("training", train), ("validation", validation)):
             _refuse_unlabelled(some, what, dataset)

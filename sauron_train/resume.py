@@ -22,7 +22,9 @@ from sauron_train.trainer import Trainer
 _PASSING = ("name", "description", "probe", "maps", "hardware", "data.workers")
 
 
-def resume(run: Run, data: Path | None = None, observer: Observer | None = None, force: bool = False) -> None:
+def resume(
+    run: Run, data: Path | None = None, observer: Observer | None = None, force: bool = False, cache: Path | None = None
+) -> None:
     """Train the epochs that a stopped, failed or lost run lacks.
 
     On a CPU the result is, to the last bit, that of a run that was never interrupted.
@@ -32,6 +34,7 @@ def resume(run: Run, data: Path | None = None, observer: Observer | None = None,
         data: the data set, if it is not where it was.
         observer: told how it goes.
         force: go on although the run says that its process is alive.
+        cache: folder of preprocessed cases; see `load_volumes`.
 
     Raises:
         RunError: nothing is left to do, what it would go on from is damaged, or another process trains the run.
@@ -45,7 +48,7 @@ def resume(run: Run, data: Path | None = None, observer: Observer | None = None,
         if state:
             _refuse_changes(run, state, config)
         _refuse_missing(run, data)
-        experiment = Experiment.prepare(config, dataset_of(run, data), observer.loading)
+        experiment = Experiment.prepare(config, dataset_of(run, data), observer.loading, cache)
         _refuse_other_split(run, experiment)
         trainer = Trainer(experiment, run.path, observer, state)
         del state  # twice the network that need not stay in memory

@@ -18,6 +18,24 @@ SetOption = Annotated[
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="The data set, if it is no longer where the run was trained.")
 ]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file. `recipes` lists them.")
+]
+DataSetOption = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="Folder of the data set: nnU-Net raw layout (dataset.json), or ACDC, KiTS19, Rats as handed out.",
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        envvar="SAURON_CACHE",
+        help="Folder of preprocessed cases: what is there is not read and resampled again, what is not is put there.",
+    ),
+]
 EpochOption = Annotated[int | None, typer.Option(help="Epoch of the checkpoint; the last one if not given.")]
 MachineOption = Annotated[bool, typer.Option("--json", help="Progress as lines of JSON, for programs.", hidden=True)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

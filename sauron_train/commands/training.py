@@ -8,25 +8,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from sauron_train import recipes
-from sauron_train.commands.options import DataOption, MachineOption, RunArgument, SetOption, config_of
+from sauron_train.commands.options import (
+    CacheOption,
+    DataOption,
+    DataSetOption,
+    MachineOption,
+    RecipeOption,
+    RunArgument,
+    SetOption,
+    config_of,
+)
 from sauron_train.config import parse
 from sauron_train.console import console, how_to_go_on, print_summary, stopped
 
 
 def run(
-    recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file. `recipes` lists them.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of the data set: nnU-Net raw layout (dataset.json), or ACDC, KiTS19, Rats as handed out."
-        ),
-    ],
+    recipe: RecipeOption,
+    data: DataSetOption,
     out: Annotated[Path, typer.Option(help="Run folder to make; it must not exist.")],
     changes: SetOption = None,
+    cache: CacheOption = None,
     machine: MachineOption = False,
 ) -> None:
     """Train a network, pruning it on the way, into a new run folder.
@@ -44,7 +48,7 @@ def run(
         from sauron_train.experiment import Experiment  # noqa: PLC0415
         from sauron_train.trainer import Trainer  # noqa: PLC0415
 
-        Trainer(Experiment.prepare(config, data, observer.loading), out, observer).run()
+        Trainer(Experiment.prepare(config, data, observer.loading, cache), out, observer).run()
     print_summary(out)
 
 
@@ -57,6 +61,7 @@ def resume(
             "--force", help="Go on although the run says that it is training, where that can no longer be true."
         ),
     ] = False,
+    cache: CacheOption = None,
     machine: MachineOption = False,
 ) -> None:
     """Go on with a run that was stopped, failed or lost its process, from its last finished epoch or its beginning.
@@ -70,7 +75,7 @@ def resume(
         from sauron_train.resume import resume as go_on  # noqa: PLC0415
         from sauron_train.runlog import Run  # noqa: PLC0415
 
-        go_on(Run(run_folder), data, observer, force)
+        go_on(Run(run_folder), data, observer, force, cache)
     print_summary(run_folder)
 
 
@@ -113,16 +118,3 @@ def compare(
     from sauron_train.runlog import Run  # noqa: PLC0415
 
     console.print(compare_runs([Run(folder) for folder in run_folders]))
-
-
-def phantom(
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    dim: Annotated[int, typer.Option(min=2, max=3, help="2: stacks of slices; 3: volumes.")] = 2,
-    cases: Annotated[int, typer.Option(min=2)] = 24,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Make a synthetic data set, MRI-like heads with two structures, in the nnU-Net raw layout."""
-    from sauron_train.data.phantom import make_phantom  # noqa: PLC0415
-
-    make_phantom(out, dim=dim, cases=cases, seed=seed)
-    console.print(f"{cases} cases in {escape(str(out))}")

@@ -6,6 +6,7 @@ scaling. Axes stay those of the file, unless the recipe has them turned.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from sauron_train.config import Config
 from sauron_train.config_data import PreprocessConfig
 from sauron_train.data.datasets import check_channels
 from sauron_train.data.nifti import ENDINGS, read_grid, read_header, read_voxels, times, write_like
+from sauron_train.data.prepared import Store
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.errors import DataError
 
+CACHE = "SAURON_CACHE"
 _SPACING_TOLERANCE_MM = 1e-3
 
 
@@ -30,20 +33,43 @@ def load_volumes(
     dataset: Dataset,
     config: Config,
     on_progress: Callable[[int, int], None] | None = None,
+    cache: Path | None = None,
 ) -> list[Volume]:
-    """Load and preprocess cases, in the order given; `on_progress` is told how many of how many are done.
+    """Load and preprocess cases, in the order given.
+
+    Args:
+        cases: which.
+        dataset: the data set that they are of.
+        config: its `preprocess` is done.
+        on_progress: told how many of how many are done.
+        cache: folder of preprocessed cases: those that are there are mapped into memory, the others are put there;
+            None = that of `$SAURON_CACHE`, or none.
 
     Raises:
-        DataError: a file that cannot be read, voxels that are NaN, label values that `dataset.json` does not list, or
-            another number of channels than the recipe is made for.
+        DataError: a file that cannot be read, voxels that are NaN, label values that `dataset.json` does not list,
+            another number of channels than the recipe is made for, or no room in the cache.
     """
     check_channels(dataset, config)
+    place = cache or default_cache()
+    store = Store.of(place, dataset, config) if place else None
     volumes = []
     for done, case in enumerate(cases, start=1):
-        volumes.append(_load_case(case, dataset.labels, config.preprocess))
+        volumes.append(_from_store(case, dataset, config, store))
         if on_progress is not None:
             on_progress(done, len(cases))
     return volumes
+
+
+def _from_store(case: Case, dataset: Dataset, config: Config, store: Store | None) -> Volume:
+    if store is None:
+        return load_case(case, dataset.labels, config.preprocess)
+    return store.get(case) or store.put(case, load_case(case, dataset.labels, config.preprocess))
+
+
+def default_cache() -> Path | None:
+    """The folder of preprocessed cases that `$SAURON_CACHE` names."""
+    named = os.environ.get(CACHE)
+    return Path(named) if named else None
 
 
 def load_image(images: Sequence[Path], config: Config, channels: int) -> Volume:
@@ -139,7 +165,12 @@ def check_labels(label: npt.NDArray[np.float32], labels: dict[str, int], source:
     return torch.from_numpy(label.astype(np.uint8))
 
 
-def _load_case(case: Case, labels: dict[str, int], config: PreprocessConfig) -> Volume:
+def load_case(case: Case, labels: dict[str, int], config: PreprocessConfig) -> Volume:
+    """Read one case from its files and preprocess it.
+
+    Raises:
+        DataError: see `load_volumes`.
+    """
     image, affine = _read_image(case.images)
     label = None
     if case.label is not None:
