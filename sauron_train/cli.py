@@ -57,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "maps": redundancy.maps,
     "compare": training.compare,
     "preprocess": data.preprocess,
+    "preview": data.preview,
     "phantom": data.phantom,
 }
 for _name, _command in COMMANDS.items():

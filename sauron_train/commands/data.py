@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sauron_train.commands.options import DataSetOption, RecipeOption, SetOption, config_of
+from sauron_train.commands.options import CacheOption, DataSetOption, RecipeOption, SetOption, config_of
 from sauron_train.console import bar, console, stopped
+from sauron_train.errors import DataError
 
 
 def phantom(
@@ -26,6 +27,54 @@ def phantom(
 
     make_phantom(out, dim=dim, cases=cases, seed=seed)
     console.print(f"{cases} cases in {escape(str(out))}")
+
+
+def preview(
+    recipe: RecipeOption,
+    data: DataSetOption,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    changes: SetOption = None,
+    cases: Annotated[int, typer.Option(min=1, max=40, help="Training cases to show, chosen by the seed.")] = 4,
+    draws: Annotated[int, typer.Option(min=1, max=20, help="How often each is augmented.")] = 6,
+    cache: CacheOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Show what a recipe's augmentation does to training images: as they are, and as the network gets to see them.
+
+    Too much is as bad as too little: structures should stay what they are, outlines should lie on their edges, and
+    nothing should leave the picture that matters. Another `--set seed=1` draws anew.
+    """
+    from sauron_train.data.samples import draw_samples  # noqa: PLC0415
+    from sauron_train.sheet import write_sheet  # noqa: PLC0415
+
+    config = config_of(recipe, changes)
+    refuse_file(out, force)
+    with stopped("stopped; nothing was written"), bar("augmenting") as advance:
+        samples = draw_samples(config, data, cases, draws, cache, advance)
+    try:
+        write_sheet(samples, f"{recipe} on {data.resolve().name}", config.augment, out)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror or error}") from None
+    console.print(
+        f"{len(samples.rows)} cases, {draws} times each: {escape(str(out))} "
+        f"({1000 * samples.seconds:.1f} ms for one patch)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def refuse_file(out: Path, force: bool) -> None:
+    """Say before anything is done that a picture cannot be written, or would be written over another.
+
+    Raises:
+        DataError: not a .png, no such folder, or a file that is there already without `force`.
+    """
+    if out.suffix.lower() != ".png":
+        raise DataError(f"{out} must end in .png")
+    if not out.parent.is_dir():
+        raise DataError(f"{out.parent} is not a folder; make it first")
+    if out.exists() and not force:
+        raise DataError(f"{out} exists already; choose another --out, or write over it with --force")
 
 
 def preprocess(

@@ -31,6 +31,14 @@ class Unit(NamedTuple):
     place: int
 
 
+class _Place(NamedTuple):
+    """Where a patch is cut out of a unit, without the margin: first voxel and sides."""
+
+    unit: int
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+
+
 class Item(NamedTuple):
     """The number of a patch within an epoch; it carries the epoch, so that workers need not be told of it."""
 
@@ -152,21 +160,46 @@ class TrainingPatches(Dataset[Patch]):
                 found.setdefault(self._units[number].volume, []).append(number)
         return found
 
+    def fullest(self, volume: int) -> int:
+        """The number of the unit of a volume in which most is labelled."""
+        mine = [number for number, unit in enumerate(self._units) if unit.volume == volume]
+        return max(mine, key=lambda number: int((self._image_and_label(number)[1] > 0).sum()))
+
+    def sample(self, unit: int, draw: int | None) -> Patch:
+        """A piece of a unit, the same one at every draw, augmented anew at each; without a draw as it is."""
+        name = self.volumes[self._units[unit].volume].name
+        with _seeded(_hash(self.seed, "place", name, unit)):
+            place = self._place(unit, stay=True)
+        if draw is None:
+            none = {name: 0.0 for name in type(self.config.augment).model_fields if name.endswith("_p")}
+            plain = self.config.augment.model_copy(update=none)
+            whole = augmentation(self.config.model_copy(update={"augment": plain}))
+            return self._cut(place, (0, 0, 0), whole)
+        with _seeded(_hash(self.seed, "sample", name, unit, draw)):
+            return self._cut(place, self._margin, self._augment)
+
     def _patch(self, unit: int) -> Patch:
+        return self._cut(self._place(unit), self._margin, self._augment)
+
+    def _place(self, unit: int, *, stay: bool = False) -> _Place:
         centred = float(torch.rand(())) < self.config.data.foreground
-        if centred and self.config.data.steps_per_epoch is not None:
+        if centred and self.config.data.steps_per_epoch is not None and not stay:
             others = self._with_foreground.get(self._units[unit].volume, [unit])
             unit = others[int(torch.randint(len(others), ()))]
-        image, label, spacing = self._image_and_label(unit)
+        _, label, _ = self._image_and_label(unit)
         size = tuple(min(p, int(side)) for p, side in zip(self._patch_size(), label.shape, strict=True))
-        start = self._start(unit, tuple(label.shape), size, centred)
+        return _Place(unit, self._start(unit, tuple(label.shape), size, centred), size)
+
+    def _cut(self, place: _Place, margin: tuple[int, int, int], augment: Any) -> Patch:
+        unit, start, size = place
+        image, label, spacing = self._image_and_label(unit)
+        affine = np.diag([*spacing, 1.0])
         subject = tio.Subject(
-            image=tio.ScalarImage(tensor=_region(image, start, size, self._margin), affine=np.diag([*spacing, 1.0])),
-            label=tio.LabelMap(tensor=_region(label[None], start, size, self._margin), affine=np.diag([*spacing, 1.0])),
+            image=tio.ScalarImage(tensor=_region(image, start, size, margin), affine=affine),
+            label=tio.LabelMap(tensor=_region(label[None], start, size, margin), affine=affine),
         )
         subject[REFERENCE] = torch.from_numpy(self._references[unit])
-        changed = self._augment(subject)
-        return self._finished(changed, self.volumes[self._units[unit].volume].name)
+        return self._finished(augment(subject), self.volumes[self._units[unit].volume].name)
 
     def _patch_size(self) -> tuple[int, int, int]:
         patch = self.config.data.patch
