@@ -56,6 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cut": redundancy.cut,
     "maps": redundancy.maps,
     "compare": training.compare,
+    "init": data.init,
     "preprocess": data.preprocess,
     "preview": data.preview,
     "phantom": data.phantom,

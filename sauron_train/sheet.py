@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sauron_train.config_data import AugmentConfig
 from sauron_train.data.samples import Picture, Row, Samples
-from sauron_train.runlog.files import write_atomically
 from sauron_train.runlog.schema import Array
 
 # Plotly's colour-blind-safe `Safe`, brightest first: outlines lie on grey images.
@@ -23,21 +21,17 @@ _CELL, _GAP, _MARGIN, _LINE = 176, 8, 20, 22
 _LEAST_CONTRAST = 1e-6
 
 
-def write_sheet(samples: Samples, title: str, augment: AugmentConfig, out: Path) -> None:
-    """Draw samples into a PNG file, which appears whole or not at all.
+def sheet(samples: Samples, title: str, augment: AugmentConfig) -> bytes:
+    """Draw samples as a PNG.
 
     Args:
         samples: what is drawn; a row each, in grey values that are the same for all pictures of a row.
         title: what stands above it.
         augment: described below it.
-        out: the file.
-
-    Raises:
-        OSError: it cannot be written.
     """
     buffer = io.BytesIO()
     draw_sheet(samples, title, augment).save(buffer, "PNG", optimize=True)
-    write_atomically(out, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def draw_sheet(samples: Samples, title: str, augment: AugmentConfig) -> Image.Image:

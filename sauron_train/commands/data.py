@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from sauron_train.commands.options import CacheOption, DataSetOption, RecipeOption, SetOption, config_of
 from sauron_train.console import bar, console, stopped
 from sauron_train.errors import DataError
+from sauron_train.runlog.files import write_atomically
 
 
 def phantom(
@@ -27,6 +29,56 @@ def phantom(
 
     make_phantom(out, dim=dim, cases=cases, seed=seed)
     console.print(f"{cases} cases in {escape(str(out))}")
+
+
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a data set, in a layout that `run` reads.")],
+    out: Annotated[Path, typer.Option(help="Recipe to write, a YAML file.")],
+    dim: Annotated[
+        int | None,
+        typer.Option(min=2, max=3, help="Slices or volumes. Default: as its voxels are.", show_default=False),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="GiB that a training step may take. Default: most of the GPU's, else a third of this machine's.",
+            show_default=False,
+        ),
+    ] = None,
+    look_at: Annotated[int, typer.Option(min=1, help="Cases that are read whole, chosen by the seed.")] = 20,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Look at a data set and write a recipe for it, with the reason of each choice beside it.
+
+    A beginning that works, to be read and changed: what the network sees, how deep it is, how intensities are scaled,
+    what is drawn at random, when filters go.
+    """
+    from sauron_train.data.datasets import read_dataset  # noqa: PLC0415
+    from sauron_train.data.survey import survey  # noqa: PLC0415
+    from sauron_train.memory import default_memory  # noqa: PLC0415
+    from sauron_train.plan import as_recipe, plan  # noqa: PLC0415
+
+    refuse_file(out, (".yaml", ".yml"))
+    with stopped("stopped; nothing was written"), bar("looking") as advance:
+        seen = survey(read_dataset(data), look_at, seed, advance)
+    choices = plan(seen, out.stem, default_memory() if memory is None else int(memory * 2**30), dim)
+    write_file(out, as_recipe(choices))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for choice in choices:
+        if choice.why:
+            table.add_row(choice.key, escape(str(choice.value)), f"[dim]{escape(choice.why)}[/]")
+    console.print(table)
+    told = ", ".join(seen.without[:3])
+    if seen.without:
+        console.print(f"[bold]Nothing is labelled in {len(seen.without)} of {seen.looked} cases:[/] {escape(told)}")
+    name, place = escape(quote(str(out))), escape(quote(str(data)))
+    console.print(
+        f"\nIt is in {name}. Look at what it does, and train:\n"
+        f"  [bold]sauron-train preview --recipe {name} --data {place} --out augmented.png[/]\n"
+        f"  [bold]sauron-train run --recipe {name} --data {place} --out runs/{escape(out.stem)}[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def preview(
@@ -45,16 +97,13 @@ def preview(
     nothing should leave the picture that matters. Another `--set seed=1` draws anew.
     """
     from sauron_train.data.samples import draw_samples  # noqa: PLC0415
-    from sauron_train.sheet import write_sheet  # noqa: PLC0415
+    from sauron_train.sheet import sheet  # noqa: PLC0415
 
     config = config_of(recipe, changes)
-    refuse_file(out, force)
+    refuse_file(out, (".png",), force)
     with stopped("stopped; nothing was written"), bar("augmenting") as advance:
         samples = draw_samples(config, data, cases, draws, cache, advance)
-    try:
-        write_sheet(samples, f"{recipe} on {data.resolve().name}", config.augment, out)
-    except OSError as error:
-        raise DataError(f"{out} cannot be written: {error.strerror or error}") from None
+    write_file(out, sheet(samples, f"{recipe} on {data.resolve().name}", config.augment))
     console.print(
         f"{len(samples.rows)} cases, {draws} times each: {escape(str(out))} "
         f"({1000 * samples.seconds:.1f} ms for one patch)",
@@ -63,18 +112,30 @@ def preview(
     )
 
 
-def refuse_file(out: Path, force: bool) -> None:
-    """Say before anything is done that a picture cannot be written, or would be written over another.
+def write_file(out: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all.
 
     Raises:
-        DataError: not a .png, no such folder, or a file that is there already without `force`.
+        DataError: it cannot be written.
     """
-    if out.suffix.lower() != ".png":
-        raise DataError(f"{out} must end in .png")
+    try:
+        write_atomically(out, content)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror or error}") from None
+
+
+def refuse_file(out: Path, endings: tuple[str, ...], force: bool = False) -> None:
+    """Say before anything is done that a file cannot be written, or would be written over another.
+
+    Raises:
+        DataError: another ending, no such folder, or a file that is there already without `force`.
+    """
+    if out.suffix.lower() not in endings:
+        raise DataError(f"{out} must end in {endings[0]}")
     if not out.parent.is_dir():
         raise DataError(f"{out.parent} is not a folder; make it first")
     if out.exists() and not force:
-        raise DataError(f"{out} exists already; choose another --out, or write over it with --force")
+        raise DataError(f"{out} exists already; choose another --out")
 
 
 def preprocess(

@@ -1,0 +1,117 @@
+"""What a data set is like: grids from all headers, intensities and structures from some of its cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+
+from sauron_train.data.load import check_labels
+from sauron_train.data.nifti import read_grid, read_header, read_voxels
+from sauron_train.data.types import Case, Dataset
+from sauron_train.errors import DataError
+from sauron_train.runlog.schema import Array
+
+_MOST_VOXELS = 20_000
+_AIR = -900.0
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Of labelled voxels, all structures together, per data set and first channel."""
+
+    low: float
+    """Percentile 0.5."""
+    high: float
+    """Percentile 99.5."""
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was seen.
+
+    Attributes:
+        dataset: the data set.
+        shapes: (cases, 3) voxels.
+        spacings: (cases, 3) mm.
+        orientations: of each case the directions its axes lead to, such as RAS.
+        looked: how many cases were read whole.
+        share: of voxels that are labelled, structure by structure, mean over the cases that were read.
+        without: cases among these in which nothing is labelled.
+        intensities: None where nothing is labelled.
+        hounsfield: whether the images hold CT numbers, told from the channels' names or from air.
+    """
+
+    dataset: Dataset
+    shapes: Array
+    spacings: Array
+    orientations: tuple[str, ...]
+    looked: int
+    share: dict[str, float]
+    without: tuple[str, ...]
+    intensities: Intensities | None
+    hounsfield: bool
+
+
+def survey(dataset: Dataset, look_at: int, seed: int, on_progress: Callable[[int, int, str], None]) -> Survey:
+    """Look at a data set.
+
+    Args:
+        dataset: with labels.
+        look_at: how many cases are read whole; all headers are.
+        seed: chooses them.
+        on_progress: told how many of how many cases are read, and which is next.
+
+    Raises:
+        DataError: a case without a label among them, or a file that cannot be read.
+    """
+    grids = [read_header(case.images[0]) for case in dataset.cases]
+    order = np.random.default_rng(seed).permutation(len(dataset.cases))
+    chosen = [dataset.cases[i] for i in sorted(order[:look_at])]
+    shares: list[dict[str, float]] = []
+    inside: list[Array] = []
+    lowest = 0.0
+    for done, case in enumerate(chosen):
+        on_progress(done, len(chosen), case.name)
+        image, label = _read(case, dataset)
+        shares.append({name: float((label == value).mean()) for name, value in dataset.labels.items() if value})
+        inside.append(_some(image[label > 0], seed + done))
+        lowest = min(lowest, float(image.min()))
+    on_progress(len(chosen), len(chosen), "")
+    named = any(name.strip().upper() == "CT" for name in dataset.channels)
+    return Survey(
+        dataset=dataset,
+        shapes=np.array([grid.shape for grid in grids]),
+        spacings=np.array([grid.spacing for grid in grids]),
+        orientations=tuple("".join(nib.aff2axcodes(read_grid(case.images[0])[1])) for case in dataset.cases),
+        looked=len(chosen),
+        share={name: float(np.mean([share[name] for share in shares])) for name in shares[0]},
+        without=tuple(case.name for case, share in zip(chosen, shares, strict=True) if not any(share.values())),
+        intensities=_intensities(inside),
+        hounsfield=named or lowest <= _AIR,
+    )
+
+
+def _read(case: Case, dataset: Dataset) -> tuple[Array, Array]:
+    if case.label is None:
+        raise DataError(f"case {case.name} has no label; a recipe is planned for cases that can be trained on")
+    label, _ = read_voxels(case.label)
+    return read_voxels(case.images[0])[0], check_labels(label, dataset.labels, case.label).numpy()
+
+
+def _some(voxels: Array, seed: int) -> Array:
+    if len(voxels) <= _MOST_VOXELS:
+        return voxels
+    return voxels[np.random.default_rng(seed).integers(len(voxels), size=_MOST_VOXELS)]
+
+
+def _intensities(inside: Sequence[Array]) -> Intensities | None:
+    voxels = np.concatenate(inside)
+    if not len(voxels):
+        return None
+    low, high = np.percentile(voxels, [0.5, 99.5])
+    return Intensities(float(low), float(high), float(voxels.mean()), float(voxels.std()))
