@@ -170,14 +170,11 @@ def test_cases_of_one_patient_are_known_by_their_names(
 def test_every_layout_gets_a_recipe_that_trains(tmp_path: Path, layout: Callable[[Path], Path]) -> None:
     root = layout(tmp_path)
     text = as_recipe(plan(look(root), "mine", GIB // 2))
-    config = parse(yaml.safe_load(text) | {"seed": 3})
-    experiment = Experiment.prepare(
-        config.model_copy(update={"data": config.data.model_copy(update={"workers": 0})}), root
-    )
+    config = parse(with_overrides(yaml.safe_load(text), ["data.workers=0"]))
+    experiment = Experiment.prepare(config, root)
     patch = experiment.patches[0]
-    network = UNet(
-        UNetSpec.unpruned(config.network, config.data.channels or 1, max(experiment.dataset.labels.values()) + 1)
-    )
+    spec = UNetSpec.unpruned(config.network, config.data.channels or 1, max(experiment.dataset.labels.values()) + 1)
+    network = UNet(spec)
     loss = deep_supervision_loss(network(patch.image[None]), patch.label[None])
     assert torch.isfinite(loss)
     assert text.count("#") > 15, "reasons"
