@@ -18,6 +18,7 @@ from sauron_train.runlog.schema import Array
 _COLOURS = ("#ffdd55", "#88ccee", "#ff7788", "#66dd88", "#dd88ee", "#ffaa44", "#aaee66", "#bbbbff")
 _PAGE, _TEXT, _SOFT = "#ffffff", "#16191d", "#4d545c"
 _CELL, _GAP, _MARGIN, _LINE = 176, 8, 20, 22
+_LEAST_COLUMN = 120
 _LEAST_CONTRAST = 1e-6
 
 
@@ -39,10 +40,11 @@ def draw_sheet(samples: Samples, title: str, augment: AugmentConfig) -> Image.Im
     columns = 1 + max(len(row.augmented) for row in samples.rows)
     cells = [_cells(row) for row in samples.rows]
     heights = [max(cell.height for cell in row) + _LINE for row in cells]
-    width = max(2 * _MARGIN + columns * (_CELL + _GAP), 640)
+    wide = max(_LEAST_COLUMN, *(cell.width for row in cells for cell in row))
+    width = max(2 * _MARGIN + columns * (wide + _GAP), 640)
     told = f"{described(augment)} {1000 * samples.seconds:.1f} ms for one patch on this machine."
     words = textwrap.wrap(told, width // 7)
-    height = 2 * _MARGIN + 3 * _LINE + sum(heights) + len(heights) * _GAP + (len(words) + 1) * _LINE
+    height = 2 * _MARGIN + 3 * _LINE + sum(heights) + len(heights) * _GAP + len(words) * _LINE
     sheet = Image.new("RGB", (width, height), _PAGE)
     pen = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(18), ImageFont.load_default(13)
@@ -51,10 +53,10 @@ def draw_sheet(samples: Samples, title: str, augment: AugmentConfig) -> Image.Im
     y = _MARGIN + 3 * _LINE
     for row, drawn, tall in zip(samples.rows, cells, heights, strict=True):
         for column, cell in enumerate(drawn):
-            x = _MARGIN + column * (_CELL + _GAP)
+            x = _MARGIN + column * (wide + _GAP)
             sheet.paste(cell, (x, y))
             name = row.name if column == 0 else f"augmented {column}"
-            pen.text((x, y + cell.height + 3), _fitting(pen, name, small), _TEXT if column == 0 else _SOFT, small)
+            pen.text((x, y + cell.height + 3), _fitting(pen, name, wide, small), _TEXT if column == 0 else _SOFT, small)
         y += tall + _GAP
     for line in words:
         pen.text((_MARGIN, y + 6), line, _SOFT, small)
@@ -126,10 +128,10 @@ def _legend(pen: Any, labels: Mapping[str, int], y: int, font: Any) -> None:
         x += 34 + int(pen.textlength(name, font))
 
 
-def _fitting(pen: Any, words: str, font: Any) -> str:
-    if pen.textlength(words, font) <= _CELL:
+def _fitting(pen: Any, words: str, width: int, font: Any) -> str:
+    if pen.textlength(words, font) <= width:
         return words
-    while words and pen.textlength(f"{words}…", font) > _CELL:
+    while words and pen.textlength(f"{words}…", font) > width:
         words = words[:-1]
     return f"{words}…"
 

@@ -33,8 +33,8 @@ class Job:
     Args:
         words: the command, without `--out`.
         on_progress: told how many of how many steps are done, and which is next.
-        on_end: told the run folder that was made, or None and a sentence that says why there is none; "" if it was
-            cancelled.
+        on_end: told the run folder, or file, that was made, or None and a sentence that says why there is none; "" if
+            it was cancelled.
         name: what is made is called.
     """
 
@@ -126,7 +126,7 @@ class Job:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
-        made = self.out if code == 0 and self.out.is_dir() and not self._cancelled else None
+        made = self.out if code == 0 and self.out.exists() and not self._cancelled else None
         return made, "" if made or self._cancelled else _sentence(list(errors), code)
 
     def _tell(self, callback: Callable[..., None], *values: object) -> None:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sauron_train.commands.options import CacheOption, DataSetOption, RecipeOption, SetOption, config_of
+from sauron_train.commands.options import CacheOption, DataSetOption, MachineOption, RecipeOption, SetOption, config_of
 from sauron_train.console import bar, console, stopped
 from sauron_train.errors import DataError
 from sauron_train.runlog.files import write_atomically
@@ -81,7 +81,7 @@ def init(
     )
 
 
-def preview(
+def preview(  # noqa: PLR0913, PLR0917 - an option each
     recipe: RecipeOption,
     data: DataSetOption,
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
@@ -90,6 +90,7 @@ def preview(
     draws: Annotated[int, typer.Option(min=1, max=20, help="How often each is augmented.")] = 6,
     cache: CacheOption = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    machine: MachineOption = False,
 ) -> None:
     """Show what a recipe's augmentation does to training images: as they are, and as the network gets to see them.
 
@@ -101,9 +102,12 @@ def preview(
 
     config = config_of(recipe, changes)
     refuse_file(out, (".png",), force)
-    with stopped("stopped; nothing was written"), bar("augmenting") as advance:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stopped("stopped; nothing was written"), bar("augmenting", machine) as advance:
         samples = draw_samples(config, data, cases, draws, cache, advance)
     write_file(out, sheet(samples, f"{recipe} on {data.resolve().name}", config.augment))
+    if machine:
+        return
     console.print(
         f"{len(samples.rows)} cases, {draws} times each: {escape(str(out))} "
         f"({1000 * samples.seconds:.1f} ms for one patch)",

@@ -15,6 +15,7 @@ from sauron_viz.widgets.base import box, esc, text
 from sauron_viz.widgets.controls import Actions
 from sauron_viz.widgets.jobs import JobsView, job_entry
 from sauron_viz.widgets.panel import Panel
+from sauron_viz.widgets.samples import SamplesCard
 from sauron_viz.widgets.training_form import TrainingForm, capital
 from sauron_viz.widgets.viewer import Viewer
 
@@ -48,15 +49,16 @@ class TrainingPanel(Panel):
             guard(lambda _: self._pressed_start()), options=[["start", "Start training"]], main="start"
         )
         self.form.on_change = self._draw_button
+        self.samples = SamplesCard(self._words, guard)
         self.said = text("")
         self.list = JobsView(guard(self._pressed), empty=_EMPTY)
         left = box(
             self.form.widget,
-            box(self.start_button, css="sauron-row"),
+            box(self.start_button, self.samples.button, css="sauron-row"),
             self.said,
             css="sauron-card sauron-stack sauron-tight",
         )
-        self.asking = box(left, self.form.preview, css="sauron-training")
+        self.asking = box(box(left, self.form.preview, css="sauron-training"), self.samples.card, css="sauron-stack")
         self.children = (self.asking, self.list)
         self._draw_button()
 
@@ -150,6 +152,11 @@ class TrainingPanel(Panel):
                 self.list.show_log(None if self.list.opened == name else job)
             case "download" if job is not None:
                 self.list.save(job)
+
+    def _words(self) -> list[str]:
+        asked = self.form.unnamed()
+        words = [f"--recipe={asked.recipe}", f"--data={asked.data}"]
+        return [*words, *(f"--set={change}" for change in asked.changes)]
 
     def _draw_button(self) -> None:
         self.start_button.disabled = [] if self.form.ready else ["start"]

@@ -128,6 +128,16 @@ class TrainingForm:
         Raises:
             SauronError: something that was filled in cannot be used, or may not be trained here.
         """
+        asked = self.unnamed()
+        check_name(self.jobs.root, asked.name)
+        return asked
+
+    def unnamed(self) -> Asked:
+        """The same whatever name the run is to have.
+
+        Raises:
+            SauronError: as for `request`.
+        """
         self.check()
         recipe = self.allowed.recipe(self.recipe.value)
         data = self.allowed.dataset(self.data.value)
@@ -135,9 +145,7 @@ class TrainingForm:
             raise ConfigError(next(iter(self._checked.problems.values())))
         if why := fit(data, self._checked.config):
             raise DataError(why)
-        name = self._name()
-        check_name(self.jobs.root, name)
-        return Asked(recipe, data.path, name, self._checked.changes)
+        return Asked(recipe, data.path, self._name(), self._checked.changes)
 
     def _begin(self) -> None:
         """Choose a recipe that fits the first data set; those of the paper are made for theirs, and take days."""
