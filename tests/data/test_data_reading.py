@@ -144,6 +144,12 @@ BROKEN = {
     ),
     "2D": (lambda r: _replace(r, "imagesTr/p1_ED_0000.nii.gz", np.zeros((20, 18))), "has 2 dimensions"),
     "4D": (lambda r: _replace(r, "imagesTr/p1_ED_0000.nii.gz", np.zeros((20, 18, 6, 2))), "has 4 dimensions"),
+    "RGB": (
+        lambda r: _replace(
+            r, "imagesTr/p1_ED_0000.nii.gz", np.zeros((20, 18, 6), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+        ),
+        "one real number per voxel",
+    ),
     "complex": (
         lambda r: _replace(r, "imagesTr/p1_ED_0000.nii.gz", np.zeros((20, 18, 6), dtype=np.complex64)),
         "one real number per voxel",
