@@ -8,6 +8,8 @@ process would have trained, but for the order in which floating-point numbers ar
 from __future__ import annotations
 
 import gc
+import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +20,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sauron_train import ranks
 from sauron_train.config import Config, HardwareConfig
@@ -47,6 +50,7 @@ class Processes:
         self.count: int = self.fabric.world_size
         self.share = Share(self.fabric.global_rank, self.count)
         if self.count > 1:
+            logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
             self.fabric.launch()
             _refuse_batch_norm(config, self.fabric.device)
 
@@ -145,14 +149,12 @@ def make_fabric(config: HardwareConfig) -> Fabric:
         ConfigError: this machine does not have it.
     """
     count, machines = ranks.processes(), ranks.machines()
-    # Buffers are the same everywhere without being sent: validation, in which each has its own cases, must not wait.
-    strategy = DDPStrategy(timeout=_PATIENCE, broadcast_buffers=False) if count > 1 else "auto"
     try:
         return Fabric(
             accelerator=config.accelerator,
             devices=count // machines,
             num_nodes=machines,
-            strategy=strategy,
+            strategy=_strategy() if count > 1 else "auto",
             precision=config.precision,
         )
     except (RuntimeError, ValueError, MisconfigurationException) as error:
@@ -161,6 +163,14 @@ def make_fabric(config: HardwareConfig) -> Fabric:
             f"hardware.accelerator={config.accelerator} with hardware.precision={config.precision} cannot be used here "
             f"{f'by {count} processes ' if count > 1 else ''}({reason}); set them to auto and 32-true"
         ) from None
+
+
+def _strategy() -> DDPStrategy:
+    # Buffers are the same everywhere without being sent: validation, in which each has its own cases, must not wait.
+    known = inspect.signature(DistributedDataParallel).parameters
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {sync: False}
+    return DDPStrategy(timeout=_PATIENCE, **options)
 
 
 def _refuse(config: Config, count: int) -> None:

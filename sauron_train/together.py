@@ -33,6 +33,7 @@ _LOST = (
     "another process of this training ended without a word, as when the machine runs out of memory or is switched off; "
     "the finished epochs are whole, go on with sauron-train resume"
 )
+_ORPHANED = "what started the processes of this training is gone; go on with sauron-train resume"
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ class _Watch:
         return KeyboardInterrupt() if end.status == "stopped" else TrainingError(end.message)
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more; what there was to say in the run folder has been said."""
         self._over.set()
+        if self.settling:
+            self._say_written()
 
     def _first(self, mine: End) -> End:
         with contextlib.suppress(RuntimeError):  # the store ends with the process that holds it
@@ -87,25 +90,30 @@ class _Watch:
             with contextlib.suppress(RuntimeError):
                 self._store.wait(["written"], timedelta(seconds=_GRACE_S))
 
+    def _say_written(self) -> None:
+        if self.rank == 0:
+            with contextlib.suppress(RuntimeError):
+                self._store.set("written", "yes")
+
     def _look(self) -> None:
         while not self._over.wait(_LOOK_EVERY_S):
             try:
                 if not self._store.check(["end"]):
                     continue
                 end = End(**json.loads(self._store.get("end")))
-            except RuntimeError:
+            except RuntimeError:  # the store ends with torchrun
+                self._write(End(-1, "failed", _ORPHANED), 0)
                 return
             if end.rank != self.rank:
-                self._write(end)
+                self._write(end, _GRACE_S)
             return
 
-    def _write(self, end: End) -> None:
+    def _write(self, end: End, grace_s: float) -> None:
         with contextlib.suppress(Exception):
             if self.finish is not None:
                 self.finish(end.status, end.message)
-        with contextlib.suppress(RuntimeError):
-            self._store.set("written", "yes")
-        if not self._over.wait(_GRACE_S):
+        self._say_written()
+        if not self._over.wait(grace_s):
             # It waits for a process that is gone, and would be killed without a word.
             sys.stderr.write(f"error: {end.message}\n" if end.status == "failed" else "stopped\n")
             sys.stderr.flush()

@@ -15,6 +15,7 @@ from sauron_train import ranks, recipes
 from sauron_train.commands.options import DataOption, MachineOption, RunArgument, SetOption, config_of
 from sauron_train.config import parse
 from sauron_train.console import console, how_to_go_on, print_summary, stopped
+from sauron_train.launch import in_processes
 from sauron_train.together import ended_together
 
 
@@ -39,6 +40,7 @@ def run(
 
     # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    in_processes(lambda: config_of(recipe, changes))
     with stopped(partial(how_to_go_on, out)), watched(machine) as observer, ended_together():
         if ranks.leads():
             refuse_existing(out)
@@ -67,11 +69,12 @@ def resume(
     What comes out is what would have come out without the interruption: on a CPU to the last bit.
     """
     from sauron_train.events import watched  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    in_processes(lambda: Run(run_folder).config)
     with stopped(partial(how_to_go_on, run_folder)), watched(machine) as observer, ended_together():
         from sauron_train.resume import resume as go_on  # noqa: PLC0415
-        from sauron_train.runlog import Run  # noqa: PLC0415
 
         go_on(Run(run_folder), data, observer, force)
     if ranks.leads():
