@@ -6,6 +6,7 @@ The command is run once in each of them; what they have to say is said as if the
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import uuid
 from collections.abc import Callable
@@ -33,7 +34,9 @@ def in_processes(config: Callable[[], Config]) -> None:
 
 def _launched(count: int) -> int:
     """What the command leaves with."""
-    logging.disable()  # the processes say themselves why they end; what the launcher has to add is about itself
+    # The processes say themselves why they end; what the launcher has to add is about itself.
+    logging.disable()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed.elastic.multiprocessing import SignalException  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415

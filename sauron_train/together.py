@@ -8,6 +8,7 @@ which writes the run folder, looks there.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -35,6 +36,8 @@ _LOST = (
 )
 _ORPHANED = "what started the processes of this training is gone; go on with sauron-train resume"
 
+_trainings = itertools.count()
+
 
 @dataclass(frozen=True)
 class End:
@@ -53,8 +56,9 @@ class _Watch:
 
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(address, port, is_master=False, wait_for_workers=False)
-        # A training that torchrun starts again has a new one.
-        self._store = PrefixStore(f"sauron/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        # Each training has a word of its own, also one that torchrun starts again.
+        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        self._store = PrefixStore(f"sauron/{restart}/{next(_trainings)}", store)
         self.rank = ranks.rank()
         self.finish: Finish | None = None
         self.settling = False

@@ -1,7 +1,7 @@
 """What torchrun starts for the tests of several processes: commands of `sauron-train`, one after the other.
 
 The only argument is JSON: a list of tables with `words`, the command, and `spoil`, what goes wrong in it if anything
-does: `[epoch, what]`, in the second process.
+does: `[epoch, what]`, in the second process. What fails is followed by the next command all the same.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ apply, step, train, init = Sauron.apply, Trainer.step, Trainer.train, Trainer.__
 trainers: list[Trainer] = []
 spoil: list[Any] = []
 epochs: list[int] = []
+codes: list[Any] = []
 
 
 def digest(network: Any) -> str:
@@ -66,5 +67,5 @@ for command in json.loads(sys.argv[1]):
     try:
         main()
     except SystemExit as leaving:
-        if leaving.code:
-            raise
+        codes.append(leaving.code or 0)
+sys.exit(codes[-1])
