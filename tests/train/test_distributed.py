@@ -81,8 +81,8 @@ def by_two(*commands: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
 def assert_alike(run: Run, expected: Run) -> None:
     """The same but for the order in which numbers were added up.
 
-    Where an extremum changes its place or a filter is nearly dead, a last bit of one epoch is 1e-5 in the next, with one
-    process too.
+    Where an extremum changes its place or a filter is nearly dead, a last bit of one epoch is 1e-5 in the next, with
+    one process too.
     """
     for ours, theirs in ((run.epochs(), expected.epochs()), (run.layers(), expected.layers())):
         assert list(ours) == list(theirs)
