@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from sauron_train import __version__
+from sauron_train import __version__, ranks
 from sauron_train.commands import data, inference, redundancy, training
 from sauron_train.console import console
 from sauron_train.errors import SauronError
@@ -28,10 +28,13 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point: what is the user's to mend is said in one sentence, with exit code 2."""
+    console.quiet = not ranks.leads()  # of processes that train together one speaks for all
     try:
         app()
     except SauronError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        Console(stderr=True, quiet=console.quiet).print(
+            f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
         sys.exit(2)
 
 

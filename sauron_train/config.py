@@ -185,6 +185,12 @@ class HardwareConfig(Section):
     """Where it runs, in the words of Lightning Fabric."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: int = Field(
+        1,
+        ge=1,
+        description="GPUs of this machine that train together, each with its part of every batch; where torchrun starts"
+        " the processes, it says how many",
+    )
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
 

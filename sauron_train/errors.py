@@ -23,6 +23,10 @@ class RunError(SauronError):
     """A run folder that is missing, damaged, in use or of a newer format."""
 
 
+class TrainingError(SauronError):
+    """Training cannot go on."""
+
+
 class PruningError(SauronError):
     """A cut that must not be made; raised before anything has changed."""
 

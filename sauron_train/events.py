@@ -25,6 +25,7 @@ from typing import Any
 
 from rich.console import Console
 
+from sauron_train import ranks
 from sauron_train.console import console
 from sauron_train.errors import SauronError
 from sauron_train.progress import Terminal
@@ -86,7 +87,7 @@ class Events(Terminal):
 @contextmanager
 def watched(machine: bool) -> Iterator[Terminal]:
     """Who is told how training goes: a person, or a program too."""
-    if not machine:
+    if not machine or not ranks.leads():
         with Terminal(console) as terminal:
             yield terminal
         return

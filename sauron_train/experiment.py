@@ -17,7 +17,7 @@ from sauron_train.complexity import Complexity
 from sauron_train.config import Config
 from sauron_train.data.datasets import check_channels, read_dataset, without
 from sauron_train.data.load import load_volumes
-from sauron_train.data.loader import training_loader
+from sauron_train.data.loader import ALONE, Share, batch_sizes, training_loader
 from sauron_train.data.patches import TrainingPatches
 from sauron_train.data.split import split_cases
 from sauron_train.data.types import Batch, Dataset, Split, Volume
@@ -89,12 +89,22 @@ class Experiment:
             probe=probe(validation, config),
         )
 
-    def training_loader(self, epoch: int) -> DataLoader[Batch]:
-        """Batches of an epoch; the same ones whatever the number of workers."""
-        return training_loader(self.patches, self.config, epoch)
+    def training_loader(self, epoch: int, share: Share = ALONE) -> DataLoader[Batch]:
+        """Batches of an epoch, or a share of each; the same ones whatever the number of workers."""
+        return training_loader(self.patches, self.config, epoch, share)
+
+    def batch_sizes(self) -> list[int]:
+        """How many patches each batch of an epoch has, whoever shares them."""
+        return batch_sizes(self.patches, self.config.data.batch_size)
 
     def run_info(
-        self, spec: UNetSpec, graph: ChannelGraph, cost: Complexity, device: str, versions: Mapping[str, str]
+        self,
+        spec: UNetSpec,
+        graph: ChannelGraph,
+        cost: Complexity,
+        device: str,
+        versions: Mapping[str, str],
+        processes: int = 1,
     ) -> RunInfo:
         """What `run.json` says when training starts."""
         return RunInfo(
@@ -120,6 +130,7 @@ class Experiment:
             flops=cost.flops,
             epochs_planned=self.config.epochs,
             mode=self.config.mode,
+            processes=processes,
         )
 
 

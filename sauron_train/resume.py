@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from sauron_train import ranks
 from sauron_train.checkpoint import load_state
 from sauron_train.config import Config
 from sauron_train.errors import ConfigError, DataError, RunError
@@ -42,8 +44,9 @@ def resume(
         ConfigError: config.yaml was changed meanwhile.
     """
     observer = observer or Observer()
-    with claimed(run.path):
-        _refuse(run, force)
+    with claimed(run.path) if ranks.leads() else nullcontext():
+        if ranks.leads():
+            _refuse(run, force)
         config, state = run.config, load_state(run.path, run.last_epoch) if run.last_epoch else {}
         if state:
             _refuse_changes(run, state, config)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
-import resource
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
@@ -23,12 +18,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from sauron_train import checkpoint
 from sauron_train.analysis.clusterability import Clusterability, clusterability
 from sauron_train.complexity import complexity
-from sauron_train.config import Config, HardwareConfig, OptimizerConfig
+from sauron_train.config import Config, OptimizerConfig
+from sauron_train.data.types import Batch
 from sauron_train.describe import training_line
+from sauron_train.distributed import Processes
 from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
-from sauron_train.errors import ConfigError, RunError, SauronError
+from sauron_train.errors import RunError, SauronError, TrainingError
 from sauron_train.experiment import Experiment
 from sauron_train.losses import deep_supervision_loss
+from sauron_train.machine import device_name, peak_memory_mb, versions
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe, pruning_records
 from sauron_train.progress import Observer
@@ -39,11 +37,8 @@ from sauron_train.runlog import EpochRow, Pruning, Run, RunWriter
 from sauron_train.runlog.claim import claimed
 from sauron_train.runlog.files import checkpoint_file
 from sauron_train.storage import MapsPlan, keeps_weights, plan_maps
-from sauron_train.validation import Validation, validate
-
-
-class TrainingError(SauronError):
-    """Training cannot go on."""
+from sauron_train.together import told
+from sauron_train.validation import Validation, score_cases
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,10 @@ class TrainLosses:
 
 @dataclass(frozen=True)
 class PruneOutcome:
-    """What one epoch's pruning measured, decided and removed; all empty when pruning is off."""
+    """What one epoch's pruning measured, decided and removed; all empty when pruning is off.
+
+    `records` are for the run folder, so only the process that writes it has them.
+    """
 
     layers: Mapping[str, LayerRecord]
     records: Sequence[Pruning]
@@ -65,19 +63,19 @@ class PruneOutcome:
     @property
     def removed(self) -> int:
         """Filters that went."""
-        return sum(len(record.removed) for record in self.records)
+        return sum(len(layer.removed) for layer in self.layers.values())
 
 
 NOTHING_PRUNED = PruneOutcome({}, ())
 
 
 class Trainer:
-    """Runs one experiment into one run folder.
+    """Runs one experiment into one run folder, in one process or in each of several that torchrun started.
 
     Args:
         experiment: configuration and data, checked and read.
-        out: the run folder to make, or with a `state` the one to go on with.
-        observer: told how it goes.
+        out: the run folder to make, or with a `state` the one to go on with; only the first process writes there.
+        observer: told how it goes, in the first process.
         state: what `checkpoint.load_state` read: go on from there, to the last bit as if it had never stopped; empty =
             no epoch was finished, so begin anew in the same folder.
 
@@ -94,12 +92,14 @@ class Trainer:
     ) -> None:
         self.experiment = experiment
         self.config: Config = experiment.config
-        self.observer = observer or Observer()
-        self.fabric = make_fabric(self.config.hardware)
+        self.processes = Processes(self.config)
+        self.fabric = self.processes.fabric
+        self.observer = observer if observer and self.processes.leads else Observer()
         torch.manual_seed(self.config.seed)
         spec = UNetSpec.unpruned(self.config.network, len(experiment.dataset.channels), len(experiment.dataset.labels))
-        self.network = UNet(spec, torch.Generator().manual_seed(self.config.seed))
+        self.network = self.processes.prepared(UNet(spec, torch.Generator().manual_seed(self.config.seed)))
         self._optimizer = make_optimizer(self.network, self.config.optimizer)
+        self.model: Any
         self.model, self.optimizer = self.fabric.setup(self.network, self._optimizer)
         self.scheduler = LambdaLR(self._optimizer, self._decay)
         self.probe_images = torch.from_numpy(experiment.probe.images).to(self.fabric.device)
@@ -114,35 +114,43 @@ class Trainer:
         parameters = sum(p.numel() for p in self.network.parameters())
         self.maps_plan = plan_maps(self.config, shapes, len(self.probe_images), parameters=parameters)
         info = experiment.run_info(
-            spec, self.sauron.graph, self._complexity(), device=device_name(self.fabric.device), versions=versions()
+            spec,
+            self.sauron.graph,
+            self._complexity(),
+            device=device_name(self.fabric.device),
+            versions=versions(),
+            processes=self.processes.count,
         )
-        if state is None:
-            self.writer = RunWriter.create(out, self.config, info)
-            self.writer.write_probe(experiment.probe)
-        else:
-            # Plan and info are those of the whole network, so it is cut to what was left of it only now.
-            if state:
+        # Plan and info are those of the whole network, so it is cut to what was left of it only now.
+        if state:
+            with self.processes.reshaping(self):
                 self._restore(out, state)
-            self.writer = RunWriter.reopen(out, info)
+        self.writer: RunWriter | None = None
+        if self.processes.leads:
+            self.writer = RunWriter.create(out, self.config, info) if state is None else RunWriter.reopen(out, info)
             if not state:
                 self.writer.write_probe(experiment.probe)
 
     def run(self) -> None:
         """Train all epochs that are left; the run folder says how it ended, also when it is interrupted or fails."""
-        done = len(self.history.train_losses)
+        if self.writer is None:
+            with told(lambda _status, _message: None):
+                self._run_epochs()
+            return
         with claimed(self.writer.path):
-            try:
-                self.observer.started(self.writer.info, f"{training_line(self.config)}\n{self.maps_plan}", done)
-                for epoch in range(done + 1, self.config.epochs + 1):
-                    self.run_epoch(epoch)
-            except KeyboardInterrupt:
-                self.writer.finish("stopped", "interrupted by the user")
-                raise
-            except BaseException as error:
-                self.writer.finish("failed", str(error).split("\n")[0])
-                raise
+            with told(self.writer.finish):
+                self.observer.started(
+                    self.writer.info,
+                    f"{training_line(self.config)}\n{self.maps_plan}",
+                    len(self.history.train_losses),
+                )
+                self._run_epochs()
             self.writer.finish("finished")
             self.writer.drop_states()
+
+    def _run_epochs(self) -> None:
+        for epoch in range(len(self.history.train_losses) + 1, self.config.epochs + 1):
+            self.run_epoch(epoch)
 
     def run_epoch(self, epoch: int) -> None:
         """One epoch, from the first step to its commit."""
@@ -156,6 +164,10 @@ class Trainer:
         outcome = self.prune(epoch, recent) if self.sauron.prunes_in(epoch) else NOTHING_PRUNED
         keep = epoch in self.maps_plan.epochs
         after = self.validate(hd95=keep) if outcome.removed or keep else before
+        lr = self._optimizer.param_groups[0]["lr"]
+        self.scheduler.step()
+        if self.writer is None:
+            return
         probe = self._measure_probe(self.maps_plan if keep else None)
         measured = self._clusterability(probe)
         cost = self._complexity()
@@ -168,7 +180,7 @@ class Trainer:
             val_dice=after.mean_dice,
             val_loss_before_cut=before.loss,
             val_dice_before_cut=before.mean_dice,
-            lr=self._optimizer.param_groups[0]["lr"],
+            lr=lr,
             filters=sum(self.sauron.layers.values()),
             filters_removed=outcome.removed,
             parameters=cost.parameters,
@@ -179,14 +191,13 @@ class Trainer:
             dice=after.dice,
             hd95=after.hd95,
         )
-        self._save_measures(epoch, probe, measured, outcome)
-        self._save_weights(row)
-        self.scheduler.step()
-        self._save_state(epoch)
+        self._save_measures(self.writer, epoch, probe, measured, outcome)
+        self._save_weights(self.writer, row)
+        self._save_state(self.writer, epoch)
         row = replace(row, seconds=time.perf_counter() - started)
         rows = layer_rows(epoch, self.sauron.graph, measured, outcome.layers, outcome.records)
         self.writer.commit_epoch(row, rows, outcome.records)
-        self._drop_old(epoch)
+        self._drop_old(self.writer, epoch)
         self.observer.epoch(row)
 
     def train(self, epoch: int) -> tuple[TrainLosses, list[Tensor]]:
@@ -196,46 +207,66 @@ class Trainer:
             Mean losses, and the images of the last `prune.batches` batches for measuring δ_prune.
         """
         self.model.train()
-        loader = self.fabric.setup_dataloaders(self.experiment.training_loader(epoch))
+        share, sizes = self.processes.share, self.experiment.batch_sizes()
+        loader = self.fabric.setup_dataloaders(
+            self.experiment.training_loader(epoch, share), use_distributed_sampler=False
+        )
         recent: deque[Tensor] = deque(maxlen=self.config.prune.batches)
         sums = torch.zeros(3, dtype=torch.float64)
-        steps = len(loader)
-        for done, batch in enumerate(loader, start=1):
-            total, segmentation, delta_opt = self.step(batch.image, batch.label)
-            if not math.isfinite(total):
-                raise TrainingError(
-                    f"the loss is {total} in epoch {epoch} at the cases {', '.join(batch.cases)}; "
-                    "look at these images, or lower optimizer.lr"
-                )
-            sums += torch.tensor([total, segmentation, delta_opt], dtype=torch.float64)
-            recent.append(batch.image)
-            self.observer.step(epoch, done, steps, total)
-        total, segmentation, delta_opt = (sums / steps).tolist()
-        return TrainLosses(total, segmentation, delta_opt), list(recent)
+        for done, (batch, size) in enumerate(zip(loader, sizes, strict=True), start=1):
+            own = self.step(batch.image, batch.label, share.weight(size))
+            losses = self.processes.mean(own, size)
+            if not math.isfinite(losses[0]):
+                raise self._not_finite(epoch, losses[0], own[0], batch)
+            sums += torch.tensor(losses, dtype=torch.float64)
+            recent.append(share.counted(batch.image, size))
+            self.observer.step(epoch, done, len(sizes), losses[0])
+        total, segmentation, delta_opt = (sums / len(sizes)).tolist()
+        return TrainLosses(total, segmentation, delta_opt), [images for images in recent if len(images)]
 
-    def step(self, images: Tensor, labels: Tensor) -> tuple[float, float, float]:
-        """One optimisation step; returns the loss, its segmentation part and δ_opt, NaN if not measured."""
+    def _not_finite(self, epoch: int, total: float, own: float, batch: Batch) -> TrainingError:
+        guilty = self.processes.gathered(() if math.isfinite(own) else batch.cases)
+        names = dict.fromkeys(name for cases in guilty for name in cases)
+        return TrainingError(
+            f"the loss is {total} in epoch {epoch} at the cases {', '.join(names)}; "
+            "look at these images, or lower optimizer.lr"
+        )
+
+    def step(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[float, float, float]:
+        """One optimisation step.
+
+        Args:
+            images: this process's part of the batch.
+            labels: of the images.
+            weight: what the loss of the part is taken times, so that the mean over the processes is that of the batch.
+
+        Returns:
+            The loss of the part, its segmentation part and δ_opt, NaN if not measured.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         outputs = self.model(images)
         delta_opt = self.sauron.delta_opt()
         segmentation = deep_supervision_loss(outputs, labels)
         loss = segmentation + self.config.loss.lambda_ * delta_opt
-        self.fabric.backward(loss)
+        self.fabric.backward(loss if weight == 1 else weight * loss)
         self.optimizer.step()
         return loss.item(), segmentation.item(), delta_opt.item() if self.sauron.measured else math.nan
 
     def validate(self, hd95: bool = False) -> Validation:
-        """Loss and scores on the whole validation cases, on the grid the network sees."""
-        cases, labels = self.experiment.validation, self.experiment.dataset.labels
-        return validate(self.model, cases, labels, self.config.data.patch, self.fabric.device, hd95)
+        """Loss and scores on the whole validation cases, on the grid the network sees; each process takes some."""
+        cases, labels = self.processes.mine(self.experiment.validation), self.experiment.dataset.labels
+        results = score_cases(self.model, cases, labels, self.config.data.patch, self.fabric.device, hd95)
+        return Validation.of(self.processes.together(results))
 
     def prune(self, epoch: int, batches: Sequence[Tensor]) -> PruneOutcome:
         """Measure, decide and cut; the records say what each filter that went leaves behind."""
-        record = self.sauron.decide(self.sauron.measure(batches), self.history)
+        record = self.sauron.decide(self.sauron.measure(batches, self.processes.total), self.history)
+        self.processes.agree(record.removed)
         if not record.cut:
             return PruneOutcome(record.layers, ())
-        records = pruning_records(epoch, record, self.sauron.graph, self._measure_probe())
-        self.sauron.apply(record.cut, self._optimizer)
+        records = pruning_records(epoch, record, self.sauron.graph, self._measure_probe()) if self.writer else ()
+        with self.processes.reshaping(self):
+            self.sauron.apply(record.cut, self._optimizer)
         return PruneOutcome(record.layers, records)
 
     def _decay(self, epoch: int) -> float:
@@ -252,19 +283,24 @@ class Trainer:
         return complexity(self.network, self.network.spec.in_channels, self.config.data.patch)
 
     def _save_measures(
-        self, epoch: int, probe: ProbeResult, measured: Mapping[str, Clusterability], outcome: PruneOutcome
+        self,
+        writer: RunWriter,
+        epoch: int,
+        probe: ProbeResult,
+        measured: Mapping[str, Clusterability],
+        outcome: PruneOutcome,
     ) -> None:
         graph = self.sauron.graph
-        self.writer.write_distances(epoch, layer_distances(graph, probe.layers, measured))
+        writer.write_distances(epoch, layer_distances(graph, probe.layers, measured))
         if epoch not in self.maps_plan.epochs:
             return
         for layer, on_probe in probe.layers.items():
             maps = layer_maps(epoch, layer, graph, on_probe, outcome.layers.get(layer))
             if maps is not None:
-                self.writer.write_maps(maps)
-        self.writer.write_prediction(epoch, probe.prediction)
+                writer.write_maps(maps)
+        writer.write_prediction(epoch, probe.prediction)
 
-    def _save_weights(self, row: EpochRow) -> None:
+    def _save_weights(self, writer: RunWriter, row: EpochRow) -> None:
         graph = self.sauron.graph
         info = checkpoint.CheckpointInfo(
             epoch=row.epoch,
@@ -273,17 +309,17 @@ class Trainer:
             labels=self.experiment.dataset.labels,
             scores={"val_loss": row.val_loss, "val_dice": row.val_dice},
         )
-        checkpoint.save_checkpoint(self.writer.path / checkpoint_file(row.epoch), self.network, info)
+        checkpoint.save_checkpoint(writer.path / checkpoint_file(row.epoch), self.network, info)
 
-    def _drop_old(self, epoch: int) -> None:
+    def _drop_old(self, writer: RunWriter, epoch: int) -> None:
         # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those between
         # epochs with maps are only kept until the next are there.
-        for old in Run(self.writer.path).checkpoints():
+        for old in Run(writer.path).checkpoints():
             if old < epoch and not keeps_weights(self.config, self.maps_plan.epochs, old):
-                self.writer.drop_checkpoint(old)
-        self.writer.drop_states(but=epoch)
+                writer.drop_checkpoint(old)
+        writer.drop_states(but=epoch)
 
-    def _save_state(self, epoch: int) -> None:
+    def _save_state(self, writer: RunWriter, epoch: int) -> None:
         state = {
             "config": self.config.model_dump(by_alias=True, mode="json"),
             "history": {"train": list(self.history.train_losses), "val": list(self.history.val_losses)},
@@ -294,7 +330,7 @@ class Trainer:
             "sauron": self.sauron.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        checkpoint.save_state(self.writer.path, epoch, state)
+        checkpoint.save_state(writer.path, epoch, state)
 
     def _restore(self, run: Path, state: Mapping[str, Any]) -> None:
         try:
@@ -310,22 +346,6 @@ class Trainer:
             raise RunError(f"what run {run.name} left to go on from does not fit it ({reason})") from None
 
 
-def make_fabric(config: HardwareConfig) -> Fabric:
-    """Lightning Fabric on the hardware that a configuration names.
-
-    Raises:
-        ConfigError: this machine does not have it.
-    """
-    try:
-        return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
-    except (RuntimeError, ValueError, MisconfigurationException) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"hardware.accelerator={config.accelerator} with hardware.precision={config.precision} cannot be used here "
-            f"({reason}); set them to auto and 32-true"
-        ) from None
-
-
 def make_optimizer(model: UNet, config: OptimizerConfig) -> Optimizer:
     """The optimizer that a configuration names."""
     parameters = model.parameters()
@@ -336,24 +356,3 @@ def make_optimizer(model: UNet, config: OptimizerConfig) -> Optimizer:
         return RMSprop(parameters, config.lr, momentum=momentum, weight_decay=decay)
     kind = Adam if config.name == "adam" else AdamW
     return kind(parameters, config.lr, weight_decay=decay, amsgrad=config.amsgrad)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    from importlib.metadata import version  # noqa: PLC0415
-
-    packages = ("sauron-unet", "torch", "torchio", "monai", "lightning-fabric", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words a person knows."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far in MiB: of the GPU where there is one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

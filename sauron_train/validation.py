@@ -11,7 +11,15 @@ from torch import nn
 from sauron_train.experiment import ValidationCase
 from sauron_train.inference import segment
 from sauron_train.losses import segmentation_loss
-from sauron_train.metrics import mean_over_classes, mean_scores, score_case, to_labels
+from sauron_train.metrics import CaseScores, mean_over_classes, mean_scores, score_case, to_labels
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Loss and scores of one case."""
+
+    loss: float
+    scores: CaseScores
 
 
 @dataclass(frozen=True)
@@ -22,13 +30,18 @@ class Validation:
     dice: Mapping[str, float]
     hd95: Mapping[str, float]
 
+    @classmethod
+    def of(cls, results: Sequence[CaseResult]) -> Validation:
+        """The means over cases."""
+        dice, hd95 = ([getattr(result.scores, name) for result in results] for name in ("dice", "hd95"))
+        return cls(sum(result.loss for result in results) / len(results), mean_scores(dice), mean_scores(hd95))
+
     @property
     def mean_dice(self) -> float:
         """Mean over the classes."""
         return mean_over_classes(self.dice)
 
 
-@torch.no_grad()
 def validate(
     model: nn.Module,
     cases: Sequence[ValidationCase],
@@ -38,7 +51,21 @@ def validate(
     hd95: bool = False,
     on_case: Callable[[int, int, str], None] | None = None,
 ) -> Validation:
-    """Loss and scores on whole cases, on the grid that the network sees.
+    """Mean loss and scores on whole cases, on the grid that the network sees; see `score_cases`."""
+    return Validation.of(score_cases(model, cases, labels, patch, device, hd95, on_case))
+
+
+@torch.no_grad()
+def score_cases(
+    model: nn.Module,
+    cases: Sequence[ValidationCase],
+    labels: Mapping[str, int],
+    patch: Sequence[int],
+    device: torch.device,
+    hd95: bool = False,
+    on_case: Callable[[int, int, str], None] | None = None,
+) -> list[CaseResult]:
+    """Loss and scores of each of some cases, on the grid that the network sees.
 
     Args:
         model: the network, on the device; put into eval mode.
@@ -50,15 +77,14 @@ def validate(
         on_case: told how many of how many are done, and which case is next.
     """
     model.eval()
-    losses, scores = [], []
+    results = []
     for done, case in enumerate(cases):
         if on_case is not None:
             on_case(done, len(cases), case.name)
         images, expected = case.images.to(device), case.labels.to(device)
         logits = segment(model, images, patch)
-        losses.append(float(segmentation_loss(logits, expected.long())))
+        loss = float(segmentation_loss(logits, expected.long()))
         predicted, reference = case.as_volume(to_labels(logits)), case.as_volume(expected)
-        scores.append(score_case(case.name, predicted, reference, labels, case.spacing if hd95 else None))
-    return Validation(
-        sum(losses) / len(losses), mean_scores([s.dice for s in scores]), mean_scores([s.hd95 for s in scores])
-    )
+        scores = score_case(case.name, predicted, reference, labels, case.spacing if hd95 else None)
+        results.append(CaseResult(loss, scores))
+    return results

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sauron_train import recipes
+from sauron_train import ranks, recipes
 from sauron_train.commands.options import (
     CacheOption,
     DataOption,
@@ -23,6 +23,8 @@ from sauron_train.commands.options import (
 )
 from sauron_train.config import parse
 from sauron_train.console import console, how_to_go_on, print_summary, stopped
+from sauron_train.launch import in_processes
+from sauron_train.together import ended_together
 
 
 def run(
@@ -42,14 +44,17 @@ def run(
 
     # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with stopped(partial(how_to_go_on, out)), watched(machine) as observer:
-        refuse_existing(out)
+    in_processes(lambda: config_of(recipe, changes))
+    with stopped(partial(how_to_go_on, out)), watched(machine) as observer, ended_together():
+        if ranks.leads():
+            refuse_existing(out)
         config = config_of(recipe, changes)
         from sauron_train.experiment import Experiment  # noqa: PLC0415
         from sauron_train.trainer import Trainer  # noqa: PLC0415
 
         Trainer(Experiment.prepare(config, data, observer.loading, cache), out, observer).run()
-    print_summary(out)
+    if ranks.leads():
+        print_summary(out)
 
 
 def resume(
@@ -69,14 +74,16 @@ def resume(
     What comes out is what would have come out without the interruption: on a CPU to the last bit.
     """
     from sauron_train.events import watched  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with stopped(partial(how_to_go_on, run_folder)), watched(machine) as observer:
+    in_processes(lambda: Run(run_folder).config)
+    with stopped(partial(how_to_go_on, run_folder)), watched(machine) as observer, ended_together():
         from sauron_train.resume import resume as go_on  # noqa: PLC0415
-        from sauron_train.runlog import Run  # noqa: PLC0415
 
         go_on(Run(run_folder), data, observer, force, cache)
-    print_summary(run_folder)
+    if ranks.leads():
+        print_summary(run_folder)
 
 
 def list_recipes() -> None:

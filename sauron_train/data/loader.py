@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -14,15 +15,50 @@ from sauron_train.data.patches import Item, TrainingPatches
 from sauron_train.data.types import Batch, Patch
 
 
-def training_loader(patches: TrainingPatches, config: Config, epoch: int) -> DataLoader[Batch]:
-    """The batches of one epoch, in a fixed order.
+@dataclass(frozen=True)
+class Share:
+    """The part of every batch that one of several processes takes: `place` from 0, of `among`; alone, all of it.
+
+    The parts of a batch are as even as can be. A batch that is smaller than `among`, as the last of an epoch may be, is
+    not shared: every process takes the whole of it, so that none is without work and the mean of all is still its mean.
+    """
+
+    place: int = 0
+    among: int = 1
+
+    def own(self, size: int) -> slice:
+        """Which of the patches of a batch are counted here, and nowhere else; none where there are not enough."""
+        each, more = divmod(size, self.among)
+        start = self.place * each + min(self.place, more)
+        return slice(start, start + each + (self.place < more))
+
+    def taken(self, size: int) -> slice:
+        """Which of them are computed here."""
+        return self.own(size) if size >= self.among else slice(0, size)
+
+    def weight(self, size: int) -> float:
+        """By what the mean over the part is taken times, so that the mean over the processes is that of the batch."""
+        if size < self.among:
+            return 1.0
+        return len(range(size)[self.own(size)]) * self.among / size
+
+    def counted(self, images: torch.Tensor, size: int) -> torch.Tensor:
+        """Of the images that are computed here, of a batch of `size`, those that are counted here."""
+        return images if size >= self.among else images[self.own(size)]
+
+
+ALONE = Share()
+
+
+def training_loader(patches: TrainingPatches, config: Config, epoch: int, share: Share = ALONE) -> DataLoader[Batch]:
+    """The batches of one epoch, in a fixed order; of each the share that is asked for.
 
     The loader is made once per `patches` and given again for later epochs, so that its workers stay alive; iterate over
     it before asking for the next epoch. The last batch of an epoch may be smaller than the others; nothing is dropped.
     """
     patches.set_epoch(epoch)
-    if patches.loader is None:
-        patches.loader = _new_loader(patches, config)
+    if patches.loader is None or patches.loader.batch_sampler.share != share:
+        patches.loader = _new_loader(patches, config, share)
     loader: DataLoader[Batch] = patches.loader
     return loader
 
@@ -43,9 +79,10 @@ class EpochBatches(Sampler[list[Item]]):
     not notice a change of epoch.
     """
 
-    def __init__(self, patches: TrainingPatches, batch_size: int) -> None:
+    def __init__(self, patches: TrainingPatches, batch_size: int, share: Share = ALONE) -> None:
         self.patches = patches
         self.batch_size = batch_size
+        self.share = share
 
     def __len__(self) -> int:
         """Batches per epoch, the last smaller one included."""
@@ -53,16 +90,23 @@ class EpochBatches(Sampler[list[Item]]):
 
     def __iter__(self) -> Iterator[list[Item]]:
         """Batches of the epoch that was set when the iteration began."""
-        epoch, count = self.patches.epoch, len(self.patches)
-        for start in range(0, count, self.batch_size):
-            yield [Item(epoch, number) for number in range(start, min(start + self.batch_size, count))]
+        epoch, start = self.patches.epoch, 0
+        for size in batch_sizes(self.patches, self.batch_size):
+            yield [Item(epoch, number) for number in range(start, start + size)[self.share.taken(size)]]
+            start += size
 
 
-def _new_loader(patches: TrainingPatches, config: Config) -> DataLoader[Batch]:
+def batch_sizes(patches: TrainingPatches, batch_size: int) -> list[int]:
+    """How many patches each batch of an epoch has, over all processes."""
+    count = len(patches)
+    return [min(batch_size, count - start) for start in range(0, count, batch_size)]
+
+
+def _new_loader(patches: TrainingPatches, config: Config, share: Share) -> DataLoader[Batch]:
     workers = config.data.workers
     return DataLoader(
         cast("Dataset[Batch]", patches),  # what it yields is a patch until `collate` has seen it
-        batch_sampler=EpochBatches(patches, config.data.batch_size),
+        batch_sampler=EpochBatches(patches, config.data.batch_size, share),
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,

@@ -8,7 +8,7 @@ paper cuts without it). Because it is fitted on what readers read, it holds what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,27 @@ class ReaderMoments:
         self._voxels += flat.shape[1]
         self._sums += flat.sum(dim=1).cpu().double()
         self._products += (flat @ flat.T).cpu().double()
+
+    def gather(self, channels: int, total: Callable[[Tensor], Tensor]) -> None:
+        """Count in what the other processes of a training have counted; all do this at the same time.
+
+        Args:
+            channels: C, of a process that may have counted nothing.
+            total: sums a tensor over the processes.
+        """
+        nothing = torch.zeros(channels, 1, dtype=torch.float64)
+        ours = self._origin.cpu().double() if self._voxels else nothing
+        counting = total(torch.tensor(float(self._voxels > 0), dtype=torch.float64))
+        common = total(ours) / counting.clamp_min(1)
+        if not self._voxels:
+            self._sums, self._products = nothing[:, 0], nothing @ nothing.T
+        # The same sums around the origin that all have in common.
+        shift = (ours - common)[:, 0]
+        crossed = torch.outer(self._sums, shift)
+        products = self._products + crossed + crossed.T + self._voxels * torch.outer(shift, shift)
+        self._sums, self._products = total(self._sums + self._voxels * shift), total(products)
+        self._voxels = int(total(torch.tensor(self._voxels)))
+        self._origin = common
 
     @property
     def mean(self) -> Tensor:

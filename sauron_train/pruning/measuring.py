@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from sauron_train.pruning.policy import Measure
 from sauron_train.pruning.recording import tensors_in
 
 Group = tuple[str, ...]
+
+Total = Callable[[Tensor], Tensor]
+"""Sums a tensor over all processes that train together; they call it at the same time, on tensors of one shape."""
 
 
 def draw_references(
@@ -75,6 +78,25 @@ def group_measure(
         bound=tuple(bound for bound in graph.bound if not bound.isdisjoint(channels)),
         protected=_protected(graph, group, config),
     )
+
+
+def gathered(
+    graph: ChannelGraph, drawn: Mapping[str, Sequence[int]], samples: int, sums: Mapping[str, Tensor], total: Total
+) -> tuple[int, dict[str, Tensor]]:
+    """Samples and sums over them that all processes have together.
+
+    Args:
+        graph: the network.
+        drawn: per layer the places of its references.
+        samples: how many this process has.
+        sums: per layer (references, C) over them; empty where it has none.
+        total: sums over the processes.
+    """
+    widths = graph.widths()
+    return int(total(torch.tensor(samples))), {
+        layer: total(sums[layer] if samples else torch.zeros(len(places), widths[layer], dtype=torch.float64))
+        for layer, places in drawn.items()
+    }
 
 
 def arguments_of(batch: Any) -> tuple[Any, ...]:

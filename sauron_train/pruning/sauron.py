@@ -21,7 +21,7 @@ from sauron_train.pruning.check import checked
 from sauron_train.pruning.compensation import ReaderMoments, fold, overhear
 from sauron_train.pruning.distances import delta_prune, mean_delta_opt
 from sauron_train.pruning.graph import ChannelGraph, Cut
-from sauron_train.pruning.measuring import arguments_of, draw_references, group_measure, places
+from sauron_train.pruning.measuring import Total, arguments_of, draw_references, gathered, group_measure, places
 from sauron_train.pruning.modes import evaluating
 from sauron_train.pruning.policy import History, LayerState, Measure, decide
 from sauron_train.pruning.recording import tensors_in
@@ -179,7 +179,9 @@ class Sauron:
         with listen(self.model, self.graph) as maps:
             yield maps
 
-    def prune(self, optimizer: Optimizers, batches: Iterable[Any], history: History) -> PruneRecord:
+    def prune(
+        self, optimizer: Optimizers, batches: Iterable[Any], history: History, total: Total | None = None
+    ) -> PruneRecord:
         """End an epoch: measure δ_prune, move the thresholds, and cut what is below them.
 
         Nothing is measured or cut in epochs before `prune.first_epoch` and after `prune.last_epoch`; the number of
@@ -191,6 +193,7 @@ class Sauron:
             batches: training images, each (B, channels, *spatial), or a tuple of what the model is called with; the
                 first `prune.batches` of them are looked at.
             history: losses of all epochs so far, this one included.
+            total: as in `measure`.
 
         Raises:
             PruningError: a cut that cannot be made; nothing has been changed then.
@@ -203,7 +206,7 @@ class Sauron:
             raise PruningError("batches must be a list of batches; put this one in brackets")
         states, drawn = self.states, self.generator.get_state()
         try:
-            record = self.decide(self.measure(itertools.islice(batches, self.config.prune.batches)), history)
+            record = self.decide(self.measure(itertools.islice(batches, self.config.prune.batches), total), history)
             self.apply(record.cut, optimizer)
         except BaseException:
             self.states = states
@@ -254,11 +257,14 @@ class Sauron:
         return PruneRecord(cut, {})
 
     @torch.no_grad()
-    def measure(self, batches: Iterable[Tensor]) -> dict[str, Measure]:
+    def measure(self, batches: Iterable[Tensor], total: Total | None = None) -> dict[str, Measure]:
         """δ_prune of the layers, averaged over batches of images (B, channels, *spatial), or tuples of arguments.
 
         π is drawn once per call; the network runs in eval mode (design choices). Layers that are decided together share
         their π and are averaged; they go under the name of the first.
+
+        Where several processes train the network together, each gives its own batches, or none, and `total` sums a
+        tensor over all processes: then all get the same.
         """
         config, graph = self.config.prune, self.graph
         references = {group: draw_references(graph, group, config, self.generator) for group in graph.groups()}
@@ -276,6 +282,10 @@ class Sauron:
                     value = delta_prune(layer_maps, drawn[layer], self.config.loss.window) * count
                     sums[layer] = sums[layer] + value if layer in sums else value
         self._readers = readers
+        if total is not None:
+            samples, sums = gathered(graph, drawn, samples, sums, total)
+            for name, moments in readers.items():
+                moments.gather(len(graph.convolutions()[name].inputs), total)
         if not samples:
             raise PruningError("prune needs at least one batch of images to measure δ_prune on")
         means = {layer: value / samples for layer, value in sums.items()}

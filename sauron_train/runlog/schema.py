@@ -54,7 +54,7 @@ class RunInfo:
     `mode` names how it was trained, as in Appendix A of the paper: see `Config.mode`. `flops` and `parameters` are
     those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two.
     `analysed` is when the maps were measured again, if they were; `derived_from` is set in a run that was not trained
-    but made from the network of another. Times are UTC in ISO 8601.
+    but made from the network of another; `processes` is how many trained it together. Times are UTC in ISO 8601.
     """
 
     status: Status
@@ -79,6 +79,7 @@ class RunInfo:
     flops: int
     epochs_planned: int
     mode: str = ""
+    processes: int = 1
     analysed: str | None = None
     derived_from: Derived | None = None
     format_version: int = FORMAT_VERSION
