@@ -72,18 +72,41 @@ def print_summary(out: Path) -> None:
     )
 
 
-def print_evaluation(result: Mapping[str, Any]) -> None:
-    """Scores per class of an evaluation."""
-    table = Table(
-        title=f"{len(result['cases'])} validation cases, epoch {result['epoch']}", box=None, title_justify="left"
-    )
-    for heading in ("class", "Dice", "HD95 (mm)", "missed", "absent"):
+def print_scores(result: Mapping[str, Any], title: str) -> None:
+    """Scores per class, as mean ± standard deviation over the cases that were scored, and what was not scored."""
+    table = Table(title=title, box=None, title_justify="left")
+    surface = f"surface Dice ({result['tolerance_mm']:g} mm)"
+    for heading in ("class", "Dice", "median", "HD95 (mm)", surface, "scored", "missed", "false alarms"):
         table.add_column(heading, justify="left" if heading == "class" else "right", header_style="bold")
-    for name, dice in result["dice"].items():
-        missed, absent = result["missed"][name], result["not_scored"][name]
-        table.add_row(escape(name), _number(dice, 3), _number(result["hd95_mm"][name], 2), str(missed), str(absent))
-    table.add_row("mean", _number(result["mean_dice"], 3), _number(result["mean_hd95_mm"], 2), style="bold")
+    for name, of in result["statistics"].items():
+        table.add_row(
+            escape(name),
+            _spread(of["dice"], 3),
+            _number(of["dice"]["median"], 3),
+            _spread(of["hd95_mm"], 2),
+            _spread(of["surface_dice"], 3),
+            str(of["dice"]["cases"]),
+            str(result["missed"][name]),
+            str(result["false_alarms"][name]),
+        )
+    means = (_number(result[f"mean_{key}"], digits) for key, digits in (("hd95_mm", 2), ("surface_dice", 3)))
+    table.add_row("mean", _number(result["mean_dice"], 3), "", *means, style="bold")
     console.print(table)
+    for name, absent in result["not_scored"].items():
+        if absent:
+            console.print(f"{escape(name)}: {_absent(absent, result['false_alarms'][name])}", highlight=False)
+    if any(result["missed"].values()):
+        console.print("missed: in the reference but never predicted; Dice and surface Dice are 0, HD95 has no value")
+
+
+def _absent(absent: int, alarms: int) -> str:
+    cases = "1 case has" if absent == 1 else f"{absent} cases have"
+    predicted = f"; it was predicted in {alarms} of them (false alarms)" if alarms else ""
+    return f"{cases} none of it in the reference, so no score there{predicted}"
+
+
+def _spread(of: Mapping[str, float | None], digits: int) -> str:
+    return _number(of["mean"], digits) + ("" if of["sd"] is None else f" ± {_number(of['sd'], digits)}")
 
 
 def _number(value: float | None, digits: int) -> str:

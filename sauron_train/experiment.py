@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from sauron_train.complexity import Complexity
 from sauron_train.config import Config
 from sauron_train.data.datasets import check_channels, read_dataset, without
+from sauron_train.data.geometry import Geometry
 from sauron_train.data.load import load_volumes
 from sauron_train.data.loader import training_loader
 from sauron_train.data.patches import TrainingPatches
@@ -55,6 +56,7 @@ class Experiment:
     patches: TrainingPatches
     validation: Sequence[ValidationCase]
     probe: Probe
+    geometry: Geometry
 
     @classmethod
     def prepare(cls, config: Config, data: Path | Dataset, on_progress: OnProgress | None = None) -> Experiment:
@@ -84,6 +86,7 @@ class Experiment:
             patches=TrainingPatches(train, config, config.seed),
             validation=tuple(validation_case(volume, config) for volume in validation),
             probe=probe(validation, config),
+            geometry=Geometry.of_volumes(train),
         )
 
     def training_loader(self, epoch: int) -> DataLoader[Batch]:
@@ -117,6 +120,8 @@ class Experiment:
             flops=cost.flops,
             epochs_planned=self.config.epochs,
             mode=self.config.mode,
+            orientation=self.geometry.axes,
+            spacing=self.geometry.spacing,
         )
 
 

@@ -83,8 +83,11 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]
     return (int(x), int(y), int(z)), np.asarray(image.affine, dtype=np.float64)
 
 
-def write_like(labels: npt.NDArray[np.uint8], reference: Path, out: Path) -> None:
-    """Write labels (X, Y, Z) with the position and orientation of `reference`; `out` appears whole or not at all.
+def write_like(voxels: npt.NDArray[Any], reference: Path, out: Path) -> None:
+    """Write voxels (X, Y, Z) or (X, Y, Z, K), with their type, under the header of `reference`.
+
+    Position, orientation, units and description stay those of the reference; its scaling of intensities does not.
+    `out` appears whole or not at all.
 
     Raises:
         DataError: `out` does not end in .nii.gz or .nii, or cannot be written.
@@ -94,11 +97,10 @@ def write_like(labels: npt.NDArray[np.uint8], reference: Path, out: Path) -> Non
         raise DataError(f"{out} must end in .nii.gz or .nii")
     source = _open(reference)
     header = nib.Nifti1Header() if not isinstance(source.header, nib.Nifti1Header) else source.header.copy()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
-    header["descrip"] = b"Sauron label map"
-    image = type(source)(labels, source.affine, header)
+    image = type(source)(voxels, source.affine, header)
     temporary = out.with_name(f".{out.name.removesuffix(ending)}-{uuid.uuid4().hex}{ending}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
