@@ -74,35 +74,39 @@ def print_summary(out: Path) -> None:
 
 def print_scores(result: Mapping[str, Any], title: str) -> None:
     """Scores per class, as mean ± standard deviation over the cases that were scored, and what was not scored."""
-    table = Table(title=title, box=None, title_justify="left")
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
     surface = f"surface Dice ({result['tolerance_mm']:g} mm)"
-    for heading in ("class", "Dice", "median", "HD95 (mm)", surface, "scored", "missed", "false alarms"):
+    for heading in ("class", "Dice", "median", "HD95 (mm)", surface, "scored"):
         table.add_column(heading, justify="left" if heading == "class" else "right", header_style="bold")
     for name, of in result["statistics"].items():
-        table.add_row(
-            escape(name),
-            _spread(of["dice"], 3),
-            _number(of["dice"]["median"], 3),
-            _spread(of["hd95_mm"], 2),
-            _spread(of["surface_dice"], 3),
-            str(of["dice"]["cases"]),
-            str(result["missed"][name]),
-            str(result["false_alarms"][name]),
-        )
+        cells = _spread(of["dice"], 3), _number(of["dice"]["median"], 3), _spread(of["hd95_mm"], 2)
+        table.add_row(escape(name), *cells, _spread(of["surface_dice"], 3), str(of["dice"]["cases"]))
     means = (_number(result[f"mean_{key}"], digits) for key, digits in (("hd95_mm", 2), ("surface_dice", 3)))
     table.add_row("mean", _number(result["mean_dice"], 3), "", *means, style="bold")
     console.print(table)
-    for name, absent in result["not_scored"].items():
+    for sentence in unscored(result):
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
+
+
+def unscored(result: Mapping[str, Any]) -> list[str]:
+    """Sentences about classes that were absent or missed."""
+    told = []
+    for name, missed in result["missed"].items():
+        absent, alarms = result["not_scored"][name], result["false_alarms"][name]
+        if missed:
+            told.append(
+                f"{name} was missed in {_cases(missed)}: its Dice and surface Dice are 0 there, HD95 has no value"
+            )
         if absent:
-            console.print(f"{escape(name)}: {_absent(absent, result['false_alarms'][name])}", highlight=False)
-    if any(result["missed"].values()):
-        console.print("missed: in the reference but never predicted; Dice and surface Dice are 0, HD95 has no value")
+            predicted = f"; it was predicted in {alarms} of them (false alarms)" if alarms else ""
+            told.append(
+                f"{name} is absent from the reference of {_cases(absent)}, which have no score for it{predicted}"
+            )
+    return told
 
 
-def _absent(absent: int, alarms: int) -> str:
-    cases = "1 case has" if absent == 1 else f"{absent} cases have"
-    predicted = f"; it was predicted in {alarms} of them (false alarms)" if alarms else ""
-    return f"{cases} none of it in the reference, so no score there{predicted}"
+def _cases(count: int) -> str:
+    return f"{count} case" + ("" if count == 1 else "s")
 
 
 def _spread(of: Mapping[str, float | None], digits: int) -> str:

@@ -56,8 +56,14 @@ def chosen_classes(labels: Mapping[str, int], every: bool, named: Collection[str
     known = [name for name, value in labels.items() if value != 0]
     unknown = sorted(set(named) - set(known))
     if unknown:
-        raise ConfigError(f"--largest-component-of {unknown[0]!r} is no class of this run; it has {', '.join(known)}")
+        raise ConfigError(f"--largest-of {unknown[0]!r} is no class of this run; it has {', '.join(known)}")
     return tuple(name for name in known if every or name in named)
+
+
+def untrained_flips(config: Config) -> tuple[int, ...]:
+    """Axes of the patch along which flips are averaged over, but were never seen in training."""
+    trained = config.augment.flip_axes if config.augment.flip_p > 0 else ()
+    return tuple(axis for axis in range(config.network.dim) if axis not in trained)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +41,7 @@ OverlapOption = Annotated[
 FlipsOption = Annotated[
     bool,
     typer.Option(
-        "--flips/--no-flips",
+        "--flips",
         help="Average class probabilities over flips of the image: along both in-plane axes in 2D (4 times the work), "
         "all three in 3D (8 times). Of use where the network was trained on flipped images, too.",
     ),
@@ -56,7 +57,7 @@ LargestOption = Annotated[
 LargestOfOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--largest-component-of",
+        "--largest-of",
         metavar="CLASS",
         help="The same for one class; repeat. For data in which some classes come in several pieces, as kidneys do.",
     ),
@@ -123,8 +124,10 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
     how = _how(run, overlap, flips, largest, largest_of, device)
     output = Output(out, probabilities, "skip" if skip_existing else "replace" if overwrite else "refuse")
     whole = f"stopped; the label maps that are in {out} are whole, go on with --skip-existing"
+    remarks = _Remarks()
     with stopped(whole), bar("segmenting") as advance:
-        done = segment_files(run, images, output, how, epoch, Listeners(advance, _remark, _left_out))
+        done = segment_files(run, images, output, how, epoch, Listeners(advance, remarks, _left_out))
+    remarks.close()
     skipped = f", {len(done.skipped)} were there already" if done.skipped else ""
     console.print(f"{_count(len(done.written), 'label map')} in {escape(str(out))}{skipped}", highlight=False)
     _refuse_left_out(list(done.left_out), len(done.written) + len(done.skipped) + len(done.left_out))
@@ -206,13 +209,35 @@ def score(
 
 
 def _how(run: Run, overlap: float, flips: bool, every: bool, named: list[str] | None, device: Device) -> Inference:
-    from sauron_train.predictor import Inference, chosen_classes  # noqa: PLC0415
+    from sauron_train.predictor import Inference, chosen_classes, untrained_flips  # noqa: PLC0415
 
+    if flips and (axes := untrained_flips(run.config)):
+        which = " and ".join(", ".join(map(str, axes)).rsplit(", ", 1))
+        console.print(
+            f"this run was not trained on images flipped along axis {which}, so --flips can make its results worse",
+            highlight=False,
+            soft_wrap=True,
+        )
     return Inference(overlap, flips, chosen_classes(run.info.labels, every, named or ()), device.value)
 
 
-def _remark(case: str, sentence: str) -> None:
-    console.print(f"[bold]{escape(case)}[/]: {escape(sentence)}", highlight=False, soft_wrap=True)
+class _Remarks:
+    """Prints what is to be known about cases; what holds for many is said once, and in the end of how many more."""
+
+    def __init__(self) -> None:
+        self.told: Counter[str] = Counter()
+
+    def __call__(self, case: str, sentence: str) -> None:
+        self.told[sentence] += 1
+        if self.told[sentence] == 1:
+            console.print(f"[bold]{escape(case)}[/]: {escape(sentence)}", highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Say of how many more cases each sentence holds."""
+        for sentence, times in self.told.items():
+            if times > 1:
+                more = _count(times - 1, "other case")
+                console.print(f"{more}, too: {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def _left_out(case: str, sentence: str) -> None:
