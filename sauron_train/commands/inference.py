@@ -87,7 +87,7 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
         bool,
         typer.Option(
             "--probabilities",
-            help="Also write CASE_probabilities.nii.gz: 4D, float32, one volume per class in the order of the label "
+            help="Also write CASE_probabilities beside it: 4D, float32, one volume per class in the order of the label "
             "values, background first.",
         ),
     ] = False,
@@ -248,7 +248,8 @@ def _left_out(case: str, sentence: str) -> None:
 
 def _refuse_left_out(names: list[str], total: int) -> None:
     if names:
-        raise DataError(f"{len(names)} of {total} cases could not be used and were left out: {', '.join(names)}")
+        some = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise DataError(f"{len(names)} of {total} cases could not be used and were left out: {some}")
 
 
 def _count(number: int, what: str) -> str:
