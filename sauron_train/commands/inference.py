@@ -128,8 +128,9 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
     with stopped(whole), bar("segmenting") as advance:
         done = segment_files(run, images, output, how, epoch, Listeners(advance, remarks, _left_out))
     remarks.close()
-    skipped = f", {len(done.skipped)} were there already" if done.skipped else ""
-    console.print(f"{_count(len(done.written), 'label map')} in {escape(str(out))}{skipped}", highlight=False)
+    skipped = f", {len(done.skipped)} there already" if done.skipped else ""
+    written = _count(len(done.written), "label map")
+    console.print(f"{written} in {escape(str(out))}{skipped}", highlight=False, soft_wrap=True)
     _refuse_left_out(list(done.left_out), len(done.written) + len(done.skipped) + len(done.left_out))
 
 

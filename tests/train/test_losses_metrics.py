@@ -95,8 +95,8 @@ def test_surface_dice_forgives_just_the_tolerance(axis: int, spacing: tuple[floa
 
 
 def test_surface_dice_counts_area() -> None:
-    # A flat box, 80 x 80 x 20 mm, moved by its thickness: of the two faces of each one lies on one of the other, the sides
-    # only meet there, in voxels that reach half their thickness of 10 mm.
+    # A flat box, 80 x 80 x 20 mm, moved by its thickness: of the two faces of each one lies on one of the other, the
+    # sides only meet there, in voxels that reach half their thickness of 10 mm.
     reference = box((2, 1, 3), (22, 21, 5))
     found = surface_dice(reference.roll(2, dims=2), reference, (4.0, 4.0, 10.0), 1.0)
     face, sides = 80 * 80, 4 * 80 * 20
