@@ -55,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "describe": training.describe,
     "predict": inference.predict,
     "evaluate": inference.evaluate,
+    "score": inference.score,
     "analyze": redundancy.analyze,
     "cut": redundancy.cut,
     "maps": redundancy.maps,

@@ -72,18 +72,45 @@ def print_summary(out: Path) -> None:
     )
 
 
-def print_evaluation(result: Mapping[str, Any]) -> None:
-    """Scores per class of an evaluation."""
-    table = Table(
-        title=f"{len(result['cases'])} validation cases, epoch {result['epoch']}", box=None, title_justify="left"
-    )
-    for heading in ("class", "Dice", "HD95 (mm)", "missed", "absent"):
+def print_scores(result: Mapping[str, Any], title: str) -> None:
+    """Scores per class, as mean ± standard deviation over the cases that were scored, and what was not scored."""
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
+    surface = f"surface Dice ({result['tolerance_mm']:g} mm)"
+    for heading in ("class", "Dice", "median", "HD95 (mm)", surface, "scored"):
         table.add_column(heading, justify="left" if heading == "class" else "right", header_style="bold")
-    for name, dice in result["dice"].items():
-        missed, absent = result["missed"][name], result["not_scored"][name]
-        table.add_row(escape(name), _number(dice, 3), _number(result["hd95_mm"][name], 2), str(missed), str(absent))
-    table.add_row("mean", _number(result["mean_dice"], 3), _number(result["mean_hd95_mm"], 2), style="bold")
+    for name, of in result["statistics"].items():
+        cells = _spread(of["dice"], 3), _number(of["dice"]["median"], 3), _spread(of["hd95_mm"], 2)
+        table.add_row(escape(name), *cells, _spread(of["surface_dice"], 3), str(of["dice"]["cases"]))
+    means = (_number(result[f"mean_{key}"], digits) for key, digits in (("hd95_mm", 2), ("surface_dice", 3)))
+    table.add_row("mean", _number(result["mean_dice"], 3), "", *means, style="bold")
     console.print(table)
+    for sentence in unscored(result):
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
+
+
+def unscored(result: Mapping[str, Any]) -> list[str]:
+    """Sentences about classes that were absent or missed."""
+    told = []
+    for name, missed in result["missed"].items():
+        absent, alarms = result["not_scored"][name], result["false_alarms"][name]
+        if missed:
+            told.append(
+                f"{name} was missed in {_cases(missed)}: its Dice and surface Dice are 0 there, HD95 has no value"
+            )
+        if absent:
+            predicted = f"; it was predicted in {alarms} of them (false alarms)" if alarms else ""
+            told.append(
+                f"{name} is absent from the reference of {_cases(absent)}, which have no score for it{predicted}"
+            )
+    return told
+
+
+def _cases(count: int) -> str:
+    return f"{count} case" + ("" if count == 1 else "s")
+
+
+def _spread(of: Mapping[str, float | None], digits: int) -> str:
+    return _number(of["mean"], digits) + ("" if of["sd"] is None else f" ± {_number(of['sd'], digits)}")
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from sauron_train.checkpoint import load_model
 from sauron_train.complexity import complexity
+from sauron_train.data.geometry import Geometry
 from sauron_train.data.load import load_image
 from sauron_train.data.views import probe_of_image
 from sauron_train.derive import Network, aside, write_run
@@ -42,7 +43,8 @@ def maps_run(run: Run, images: Sequence[Path], epoch: int | None, out: Path, on_
     at, path = run.checkpoint(epoch)
     model, described = load_model(path)
     config = run.config
-    probe = probe_of_image(load_image(images, config, described.architecture.in_channels), config)
+    channels = described.architecture.in_channels
+    probe = probe_of_image(load_image(images, config, channels, Geometry.of_run(run.info)), config)
     on_progress(1, 3, "running the network")
     graph = trace(model, torch.from_numpy(probe.images[:1]), UNet.layer_name).renumbered(described.filters)
     cost = complexity(model, described.architecture.in_channels, config.data.patch)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from sauron_train.complexity import Complexity
 from sauron_train.config import Config
 from sauron_train.data.datasets import check_channels, read_dataset, without
+from sauron_train.data.geometry import Geometry
 from sauron_train.data.load import load_volumes
 from sauron_train.data.loader import ALONE, Share, batch_sizes, training_loader
 from sauron_train.data.patches import TrainingPatches
@@ -55,6 +56,7 @@ class Experiment:
     patches: TrainingPatches
     validation: Sequence[ValidationCase]
     probe: Probe
+    geometry: Geometry
 
     @classmethod
     def prepare(
@@ -87,6 +89,7 @@ class Experiment:
             patches=TrainingPatches(train, config, config.seed),
             validation=tuple(validation_case(volume, config) for volume in validation),
             probe=probe(validation, config),
+            geometry=Geometry.of_volumes(train),
         )
 
     def training_loader(self, epoch: int, share: Share = ALONE) -> DataLoader[Batch]:
@@ -131,6 +134,8 @@ class Experiment:
             epochs_planned=self.config.epochs,
             mode=self.config.mode,
             processes=processes,
+            orientation=self.geometry.axes,
+            spacing=self.geometry.spacing,
         )
 
 

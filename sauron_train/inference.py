@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import cast
 
 import torch
@@ -28,7 +29,67 @@ def segment(model: nn.Module, images: Tensor, patch: Sequence[int], overlap: flo
     Returns:
         (B, classes, *spatial).
     """
-    logits = sliding_windows()(
-        images, tuple(patch), WINDOWS_AT_ONCE, lambda windows: model(windows)[-1], overlap=overlap, mode="gaussian"
+    return _slide(lambda windows: cast(Tensor, model(windows)[-1]), images, patch, overlap, images.device)
+
+
+@torch.no_grad()
+def class_probabilities(
+    model: nn.Module, images: Tensor, patch: Sequence[int], device: torch.device, overlap: float, flips: bool
+) -> Tensor:
+    """Class probabilities of whole images, on request averaged over flips (paper: "optional averaging over flips").
+
+    Each patch gives its softmax, which is blended as in `segment`; so what comes out needs no second copy in memory. It
+    is put together on the device, or on the CPU where it does not fit there.
+
+    Args:
+        model: the network, in eval mode, on `device`.
+        images: (B, channels, *spatial) on the CPU, normalised as in training.
+        patch: sides in voxels.
+        device: where the network runs.
+        overlap: share of the patch by which neighbours overlap.
+        flips: whether each patch is also seen flipped along every combination of its axes (the two in-plane axes in 2D,
+            all three in 3D), 4 or 8 times in all, and the mean of the softmax is taken.
+
+    Returns:
+        (B, classes, *spatial) float32, on `device` or the CPU; they add up to 1.
+    """
+    axes = range(2, images.ndim)
+    chosen = [flipped for count in range(len(axes) + 1) for flipped in combinations(axes, count)] if flips else [()]
+
+    def windows_to_probabilities(windows: Tensor) -> Tensor:
+        total = _softmax(model, windows, chosen[0])
+        for flipped in chosen[1:]:
+            total += _softmax(model, windows, flipped)
+        return total / len(chosen)
+
+    try:
+        return _slide(windows_to_probabilities, images, patch, overlap, device)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+    return _slide(windows_to_probabilities, images, patch, overlap, device, torch.device("cpu"))
+
+
+def _softmax(model: nn.Module, windows: Tensor, flipped: tuple[int, ...]) -> Tensor:
+    logits: Tensor = model(windows.flip(flipped))[-1]
+    return logits.float().softmax(dim=1).flip(flipped)
+
+
+def _slide(
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    patch: Sequence[int],
+    overlap: float,
+    device: torch.device,
+    together: torch.device | None = None,
+) -> Tensor:
+    blended = sliding_windows()(
+        images,
+        tuple(patch),
+        WINDOWS_AT_ONCE,
+        network,
+        overlap=overlap,
+        mode="gaussian",
+        sw_device=device,
+        device=together or device,
     )
-    return cast(Tensor, logits)
+    return cast(Tensor, blended)

@@ -18,11 +18,11 @@ def sliding_windows() -> Callable[..., Any]:
     return cast("Callable[..., Any]", sliding_window_inference)
 
 
-def dice() -> Callable[..., Any]:
-    """`monai.metrics.compute_dice`."""
+def surface_dice() -> Callable[..., Any]:
+    """`monai.metrics.compute_surface_dice`."""
     with as_if_missing(INTERNATIONAL_ADDRESSES):
-        from monai.metrics.meandice import compute_dice  # noqa: PLC0415
-    return cast("Callable[..., Any]", compute_dice)
+        from monai.metrics.surface_dice import compute_surface_dice  # noqa: PLC0415
+    return cast("Callable[..., Any]", compute_surface_dice)
 
 
 def surfaces() -> tuple[Callable[..., Any], Callable[..., Any]]:

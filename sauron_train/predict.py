@@ -1,176 +1,180 @@
-"""Segments images with the network of a run, and scores a run on its validation cases."""
+"""Segments examinations with the network of a run and writes label maps, many in a row.
+
+One that cannot be used is told and left out; the others are segmented. Every file is whole or not there, so a batch
+that was interrupted goes on where it stopped.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import torch
-from torch import Tensor
-
-from sauron_train.checkpoint import CheckpointInfo, load_model
-from sauron_train.config import Config
-from sauron_train.data.datasets import read_dataset
+from sauron_train.data.grid import save_labels, save_probabilities
 from sauron_train.data.inputs import images_in
-from sauron_train.data.load import load_image, load_volumes, original_labels, save_labels, to_original_grid
-from sauron_train.data.types import Case, Dataset, Volume
-from sauron_train.data.views import network_input, stack_back
+from sauron_train.data.load import read_image
+from sauron_train.data.types import Case
 from sauron_train.errors import DataError
-from sauron_train.inference import segment
-from sauron_train.metrics import CaseScores, mean_over_classes, mean_scores, score_case
-from sauron_train.models.unet import UNet
+from sauron_train.evaluate import dataset_of, evaluate, validation_cases
+from sauron_train.predictor import Inference, Predictor
 from sauron_train.progress import OnProgress
 from sauron_train.runlog import Run
 
-OVERLAP = 0.5
+__all__ = ["Output", "Predicted", "dataset_of", "evaluate", "predict", "validation_cases"]
+
+Existing = Literal["refuse", "skip", "replace"]
+Tell = Callable[[str, str], None]
+"""Told the name of a case and a sentence about it."""
 
 
 @dataclass(frozen=True)
-class Predictor:
-    """A network from a run, ready to segment."""
+class Output:
+    """Where segmentations go.
 
-    model: UNet
-    info: CheckpointInfo
-    config: Config
-    device: torch.device
+    Attributes:
+        folder: for CASE.nii.gz; made if needed.
+        probabilities: whether CASE_probabilities.nii.gz is written, too.
+        existing: what happens to cases whose files are there already: nothing is done at all, they are left as they
+            are, or they are segmented again.
+    """
 
-    @classmethod
-    def from_run(cls, run: Run, epoch: int | None = None) -> Predictor:
-        """Load a checkpoint of a run, the last one if no epoch is named.
+    folder: Path
+    probabilities: bool = False
+    existing: Existing = "refuse"
+
+    def labels(self, case: Case) -> Path:
+        """The file of a case's label map."""
+        return self.folder / f"{case.name}.nii.gz"
+
+    def classes(self, case: Case) -> Path:
+        """The file of a case's class probabilities."""
+        return self.folder / f"{case.name}_probabilities.nii.gz"
+
+    def files(self, case: Case) -> list[Path]:
+        """All that is written for a case, the label map last: where it is, the case is done."""
+        return [*([self.classes(case)] if self.probabilities else []), self.labels(case)]
+
+    def to_do(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases that are still to be segmented.
 
         Raises:
-            RunError: no checkpoint, or not of that epoch.
+            DataError: an image would be written over, or a file is there and `existing` is to refuse.
         """
-        model, info = load_model(run.checkpoint(epoch)[1])
-        wanted = run.config.hardware.accelerator
-        device = torch.device("cuda" if torch.cuda.is_available() and wanted not in ("cpu", "mps") else "cpu")
-        return cls(model.to(device), info, run.config, device)
+        images = {image.resolve() for case in cases for image in case.images}
+        for case in cases:
+            for path in self.files(case):
+                if path.resolve() in images:
+                    raise DataError(f"{path} is an image that is to be segmented; choose another --out")
+                if path.exists() and self.existing == "refuse":
+                    raise DataError(
+                        f"{path} exists already; choose another --out, go on with the cases that are missing "
+                        "(--skip-existing) or write over it (--overwrite)"
+                    )
+        if self.existing != "skip":
+            return list(cases)
+        return [case for case in cases if not all(path.exists() for path in self.files(case))]
 
-    def segment(self, volume: Volume, reference: Path) -> Tensor:
-        """Label map (X, Y, Z) uint8 of a preprocessed volume, on the grid of the file `reference`."""
-        images, _ = network_input(volume, self.config)
-        logits = segment(self.model, images.to(self.device), self.config.data.patch, OVERLAP)
-        by_class = torch.stack([stack_back(one, self.config) for one in logits.unbind(dim=1)])
-        return to_original_grid(by_class, volume, reference)
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of a batch: label maps `written`, cases `skipped` because they were done, and `left_out` with why."""
+
+    written: tuple[Path, ...]
+    skipped: tuple[str, ...]
+    left_out: Mapping[str, str]
 
 
-def predict(run: Run, inputs: Sequence[Path], out: Path, epoch: int | None, on_progress: OnProgress) -> list[Path]:
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told what is going on: how far it is, what is to be known about a case, and which are left out."""
+
+    progress: OnProgress
+    remark: Tell
+    left_out: Tell
+
+
+def predict(
+    run: Run, inputs: Sequence[Path], output: Output, how: Inference, epoch: int | None, tell: Listeners
+) -> Predicted:
     """Segment examinations and write one label map each, on the grid of the input.
 
     Args:
         run: where the network comes from.
-        inputs: folders of CASE_0000.nii.gz files, or such files.
-        out: folder for CASE.nii.gz; made if needed, existing files are not written over.
+        inputs: folders of CASE_0000.nii.gz files, folders of a data set, or such files.
+        output: where the results go.
+        how: how images are segmented.
         epoch: which checkpoint; None = the last.
-        on_progress: told how many of how many are done, and which case is next.
-
-    Returns:
-        The files written.
+        tell: told how many of how many steps are done, and sentences about cases.
 
     Raises:
-        DataError, RunError: bad input; nothing has been written then.
+        DataError, RunError: something is wrong with all cases or with what is asked for; nothing has been written then.
     """
-    predictor = Predictor.from_run(run, epoch)
-    channels = predictor.info.architecture.in_channels
-    cases = images_in(inputs, channels)
-    targets = [out / f"{case.name}.nii.gz" for case in cases]
-    for target in targets:
-        if target.exists():
-            raise DataError(f"{target} exists already; choose another --out, a segmentation is never written over")
-    for done, case in enumerate(cases):
-        # All are read once before any is segmented: a file that is damaged is told before an hour's work, not after.
-        on_progress(done, 2 * len(cases), f"checking {case.name}")
-        load_image(case.images, predictor.config, channels)
-    for done, (case, target) in enumerate(zip(cases, targets, strict=True), start=len(cases)):
-        on_progress(done, 2 * len(cases), case.name)
-        volume = load_image(case.images, predictor.config, channels)
-        save_labels(predictor.segment(volume, case.images[0]), case.images[0], target)
-    on_progress(2 * len(cases), 2 * len(cases), "")
-    return targets
+    predictor = Predictor.from_run(run, epoch, how)
+    found = images_in(inputs, predictor.channels)
+    to_do = output.to_do(found.cases)
+    batch = _Batch(predictor, output, tell, single=len(found.cases) + len(found.unusable) == 1)
+    for name, why in found.unusable.items():
+        batch.leave_out(name, why)
+    written = batch.segment(batch.usable(to_do))
+    pending = {case.name for case in to_do}
+    skipped = tuple(case.name for case in found.cases if case.name not in pending)
+    if not written and not skipped:
+        first = next(iter(batch.left_out.values()))
+        raise DataError(first if batch.single else f"none of the {len(batch.left_out)} cases can be used; {first}")
+    return Predicted(tuple(written), skipped, batch.left_out)
 
 
-def evaluate(run: Run, data: Path | None, epoch: int | None, on_progress: OnProgress) -> dict[str, Any]:
-    """Dice and HD95 of a run's network on its validation cases, on the original grid of each image.
+class _Batch:
+    """The cases of one call, and which of them were left out."""
 
-    Args:
-        run: the run; its split says which cases it never trained on.
-        data: the data set, if it is not where it was.
-        epoch: which checkpoint; None = the last.
-        on_progress: told how many of how many are done, and which case is next.
+    def __init__(self, predictor: Predictor, output: Output, tell: Listeners, single: bool) -> None:
+        self.predictor, self.output, self.tell, self.single = predictor, output, tell, single
+        self.left_out: dict[str, str] = {}
 
-    Returns:
-        Plain values: the checkpoint's epoch, scores per case, means per class and over all, seconds, cases with a
-        class absent from the reference (they have no score for it) counted per class.
+    def leave_out(self, name: str, why: str) -> None:
+        """Go on without a case; a single one is left to the error that ends the call."""
+        self.left_out[name] = why
+        if not self.single:
+            self.tell.left_out(name, why)
 
-    Raises:
-        DataError, RunError: the data set is not there, or another one than that of the run.
-    """
-    predictor = Predictor.from_run(run, epoch)
-    dataset = dataset_of(run, data)
-    cases = validation_cases(run, dataset)
-    scores, seconds = [], []
-    for done, case in enumerate(cases):
-        on_progress(done, len(cases), case.name)
-        started = time.perf_counter()
-        (volume,) = load_volumes([case], dataset, predictor.config)
-        predicted = predictor.segment(volume, case.images[0])
-        reference, spacing = original_labels(case, dataset)
-        seconds.append(time.perf_counter() - started)
-        scores.append(score_case(case.name, predicted, reference, dataset.labels, spacing))
-    on_progress(len(cases), len(cases), "")
-    return _summary(predictor, scores, seconds)
+    def usable(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases that can be read; a damaged file is told before an hour's work and not after."""
+        good = []
+        for done, case in enumerate(cases):
+            self.tell.progress(done, 2 * len(cases), f"checking {case.name}")
+            if self._read(case):
+                good.append(case)
+        return good
 
+    def segment(self, cases: Sequence[Case]) -> Iterable[Path]:
+        """Segment cases and write what was asked for."""
+        written = []
+        for done, case in enumerate(cases, start=len(cases)):
+            self.tell.progress(done, 2 * len(cases), case.name)
+            path = self._segment(case)
+            if path is not None:
+                written.append(path)
+        self.tell.progress(2 * len(cases), 2 * len(cases), "")
+        return written
 
-def dataset_of(run: Run, data: Path | None) -> Dataset:
-    """The data set that a run was trained on, from where it was or from `data`.
+    def _read(self, case: Case) -> bool:
+        try:
+            read_image(case.images, self.predictor.channels)
+        except DataError as error:
+            self.leave_out(case.name, str(error))
+            return False
+        return True
 
-    Raises:
-        DataError: it is not there, or it is another one: scores could then count cases the network was trained on.
-    """
-    info = run.info
-    dataset = read_dataset(data or Path(info.data_root))
-    if dataset.fingerprint != info.fingerprint:
-        raise DataError(
-            f"{dataset.root} is not the data set that run {run.name} was trained on, or has changed since; "
-            "give the folder as it was then with --data"
-        )
-    return dataset
-
-
-def validation_cases(run: Run, dataset: Dataset) -> list[Case]:
-    """The cases of its data set that a run kept for validation."""
-    by_name = {case.name: case for case in dataset.cases}
-    return [by_name[name] for name in run.info.validation_cases]
-
-
-def _summary(predictor: Predictor, scores: Sequence[CaseScores], seconds: Sequence[float]) -> dict[str, Any]:
-    dice, hd95 = (mean_scores([getattr(s, what) for s in scores]) for what in ("dice", "hd95"))
-    return {
-        "epoch": predictor.info.epoch,
-        "grid": "original",
-        "mean_dice": _plain(mean_over_classes(dice)),
-        "mean_hd95_mm": _plain(mean_over_classes(hd95)),
-        "dice": {name: _plain(value) for name, value in dice.items()},
-        "hd95_mm": {name: _plain(value) for name, value in hd95.items()},
-        "not_scored": {name: sum(math.isnan(s.dice[name]) for s in scores) for name in dice},
-        "missed": {name: sum(s.dice[name] == 0 for s in scores) for name in dice},
-        "seconds_per_case": sum(seconds) / len(seconds),
-        "cases": [_plain_case(s) for s in scores],
-    }
-
-
-def _plain_case(scores: CaseScores) -> dict[str, Any]:
-    values = asdict(scores)
-    return {
-        "case": scores.case,
-        "dice": {name: _plain(value) for name, value in values["dice"].items()},
-        "hd95_mm": {name: _plain(value) for name, value in values["hd95"].items()},
-    }
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
+    def _segment(self, case: Case) -> Path | None:
+        try:
+            volume = self.predictor.load(case.images, lambda sentence: self.tell.remark(case.name, sentence))
+        except DataError as error:  # it was well a while ago, when all were checked
+            self.leave_out(case.name, str(error))
+            return None
+        reference, output = case.images[0], self.output
+        found = self.predictor.segment(volume, reference, output.probabilities)
+        if found.probabilities is not None:
+            save_probabilities(found.probabilities, reference, output.classes(case))
+        save_labels(found.labels, reference, output.labels(case))
+        return output.labels(case)

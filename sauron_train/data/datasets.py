@@ -30,7 +30,7 @@ def read_dataset(root: Path) -> Dataset:
     text, dataset = names_of(root)
     digest = hashlib.sha256(text)
     for case in dataset.cases:
-        for path, header in _check_case(case):
+        for path, header in check_case(case):
             digest.update(f"{path.relative_to(root).as_posix()}\0{header.size}\0".encode() + header.block)
     return replace(dataset, fingerprint=digest.hexdigest())
 
@@ -71,7 +71,12 @@ def check_channels(dataset: Dataset, config: Config) -> None:
         )
 
 
-def _check_case(case: Case) -> Iterable[tuple[Path, Header]]:
+def check_case(case: Case) -> Iterable[tuple[Path, Header]]:
+    """Check the headers of a case's files, and that all lie on one grid.
+
+    Raises:
+        DataError: one that cannot be used, or other voxels or voxel sizes than the first.
+    """
     paths = [*case.images, *([case.label] if case.label else [])]
     headers = [read_header(path) for path in paths]
     first = headers[0]

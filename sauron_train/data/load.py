@@ -1,4 +1,4 @@
-"""From files to volumes in memory and from label maps back to files.
+"""From files to volumes in memory; `grid` leads back.
 
 Preprocessing is what happens to every image in the same way (paper, Appendix C.1): resampling, clipping, shifting and
 scaling. Axes stay those of the file, unless the recipe has them turned.
@@ -18,8 +18,9 @@ import torchio as tio
 
 from sauron_train.config import Config
 from sauron_train.config_data import PreprocessConfig
-from sauron_train.data.datasets import check_channels
-from sauron_train.data.nifti import ENDINGS, read_grid, read_header, read_voxels, times, write_like
+from sauron_train.data.datasets import check_case, check_channels
+from sauron_train.data.geometry import Geometry, axes_of, is_turn, turn_onto, turned
+from sauron_train.data.nifti import ENDINGS, read_header, read_voxels, times
 from sauron_train.data.prepared import Store
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.errors import DataError
@@ -72,63 +73,59 @@ def default_cache() -> Path | None:
     return Path(named) if named else None
 
 
-def load_image(images: Sequence[Path], config: Config, channels: int) -> Volume:
+def load_image(
+    images: Sequence[Path],
+    config: Config,
+    channels: int,
+    trained: Geometry | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Volume:
     """Load and preprocess one examination without labels, one file per channel.
 
+    Where the recipe leaves axes as they are on disk, and those of the training images all led one way, the image is
+    turned that way: the network knows no other.
+
+    Args:
+        images: one file per channel, on one grid.
+        config: of the run whose network will see it.
+        channels: how many files there must be.
+        trained: what the training images were like; None = not known.
+        tell: told in a sentence when the image was turned, or has voxels of another size than those.
+
     Raises:
-        DataError: another number of files than `channels`, files on different grids, or one that cannot be read.
+        DataError: see `read_image`.
+    """
+    image, affine = read_image(images, channels)
+    known = trained or Geometry()
+    remarks = []
+    if config.preprocess.orientation == "file":
+        turn, remark = known.turn(affine)
+        remarks.append(remark)
+        if turn is not None:
+            image, affine = turned(image, affine, turn)
+    volume = _preprocess(_case_name(Path(images[0])), image, None, affine, config.preprocess)
+    remarks.append(known.unusual(volume.spacing))
+    for remark in filter(None, remarks):
+        if tell is not None:
+            tell(remark)
+    return volume
+
+
+def read_image(images: Sequence[Path], channels: int) -> tuple[torch.Tensor, npt.NDArray[np.float64]]:
+    """Read the files of one examination as they are: voxels (C, X, Y, Z) float32 and the affine (4, 4) of the first.
+
+    Raises:
+        DataError: another number of files than `channels`, files on different grids, or one that cannot be used: cut
+            short, damaged, not 3D, in colour, NaN voxels, an impossible voxel size.
     """
     if len(images) != channels:
         raise DataError(
             f"the number of image files must be that of the network's channels, {channels}, but it is {len(images)}; "
             "give one file per channel"
         )
-    image, affine = _read_image([Path(path) for path in images])
-    return _preprocess(_case_name(Path(images[0])), image, None, affine, config.preprocess)
-
-
-def to_original_grid(logits: torch.Tensor, volume: Volume, reference: Path) -> torch.Tensor:
-    """Turn what a network says about a preprocessed volume into labels on the grid of the file it came from.
-
-    Where the volume was resampled, class probabilities are interpolated back linearly, so that outlines stay smooth;
-    what lies outside the volume is background.
-
-    Args:
-        logits: (classes, X, Y, Z) on the grid of `volume`.
-        volume: the volume that was segmented.
-        reference: the image file whose grid is wanted.
-
-    Returns:
-        (X', Y', Z') uint8 on the CPU.
-
-    Raises:
-        DataError: logits that are not on the grid of `volume`.
-    """
-    if logits.shape[1:] != volume.image.shape[1:]:
-        raise DataError(
-            f"the logits of {volume.name} are {times(tuple(logits.shape[1:]))} voxels but the volume is "
-            f"{times(tuple(volume.image.shape[1:]))}; predict on the whole volume"
-        )
-    scores = logits.detach().float().cpu()
-    shape, affine = read_grid(reference)
-    if tuple(scores.shape[1:]) != shape or not np.allclose(affine, volume.affine, atol=_SPACING_TOLERANCE_MM):
-        probabilities = tio.ScalarImage(tensor=scores.softmax(dim=0), affine=volume.affine)
-        scores = tio.Resample((shape, affine))(probabilities).data
-    return scores.argmax(dim=0).to(torch.uint8)
-
-
-def save_labels(labels: torch.Tensor, reference: Path, out: Path) -> None:
-    """Write a label map (X, Y, Z) that lies on the grid of `reference`, with that file's header and affine, as uint8.
-
-    The file appears whole or not at all.
-
-    Raises:
-        DataError: labels of another shape than the reference, or an `out` that cannot be written.
-    """
-    shape, _ = read_grid(reference)
-    if tuple(labels.shape) != shape:
-        raise DataError(f"the labels are {times(tuple(labels.shape))} voxels but {reference} is {times(shape)}")
-    write_like(labels.detach().cpu().to(torch.uint8).numpy(), reference, Path(out))
+    paths = tuple(Path(path) for path in images)
+    check_case(Case(_case_name(paths[0]), paths, None))
+    return _read_image(paths)
 
 
 def original_labels(case: Case, dataset: Dataset) -> tuple[torch.Tensor, tuple[float, float, float]]:
@@ -189,6 +186,12 @@ def _read_image(paths: Sequence[Path]) -> tuple[torch.Tensor, npt.NDArray[np.flo
         if voxels.shape != channels[0].shape:
             raise DataError(
                 f"{path} is {times(voxels.shape)} voxels but {paths[0]} is {times(channels[0].shape)}; "
+                "put them on one grid"
+            )
+    for path, affine in zip(paths, affines, strict=True):
+        if is_turn(turn_onto(affine, affines[0])):
+            raise DataError(
+                f"the axes of {path} lead to {axes_of(affine)} but those of {paths[0]} to {axes_of(affines[0])}; "
                 "put them on one grid"
             )
     return torch.from_numpy(np.stack(channels)), affines[0]

@@ -7,6 +7,7 @@ import os
 import struct
 import uuid
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from sauron_train.errors import DataError
 
 ENDINGS = (".nii.gz", ".nii")
 
 _GZIP_MODULUS = 2**32
+_SPACING_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,12 @@ def read_header(path: Path) -> Header:
         raise DataError(f"{path} has an impossible voxel size {spacing} mm; correct its header")
     if abs(np.linalg.det(np.asarray(image.affine, dtype=float)[:3, :3])) < 1e-9:
         raise DataError(f"{path} has an orientation matrix that cannot be inverted; correct its header")
+    placed = np.linalg.norm(np.asarray(image.affine, dtype=float)[:3, :3], axis=0)
+    if any(abs(a - b) > _SPACING_TOLERANCE * b for a, b in zip(spacing, placed, strict=True)):
+        raise DataError(
+            f"{path} has voxels of {times(spacing)} mm by its header but of {times(placed)} mm by the orientation "
+            "matrix in it; correct the one that is wrong"
+        )
     _check_length(path, image)
     return Header(shape, spacing, path.stat().st_size, bytes(image.header.binaryblock))
 
@@ -83,8 +92,11 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]
     return (int(x), int(y), int(z)), np.asarray(image.affine, dtype=np.float64)
 
 
-def write_like(labels: npt.NDArray[np.uint8], reference: Path, out: Path) -> None:
-    """Write labels (X, Y, Z) with the position and orientation of `reference`; `out` appears whole or not at all.
+def write_like(voxels: npt.NDArray[Any], reference: Path, out: Path) -> None:
+    """Write voxels (X, Y, Z) or (X, Y, Z, K), with their type, under the header of `reference`.
+
+    Position, orientation, units and description stay those of the reference; its scaling of intensities does not.
+    `out` appears whole or not at all.
 
     Raises:
         DataError: `out` does not end in .nii.gz or .nii, or cannot be written.
@@ -94,11 +106,10 @@ def write_like(labels: npt.NDArray[np.uint8], reference: Path, out: Path) -> Non
         raise DataError(f"{out} must end in .nii.gz or .nii")
     source = _open(reference)
     header = nib.Nifti1Header() if not isinstance(source.header, nib.Nifti1Header) else source.header.copy()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0
-    header["descrip"] = b"Sauron label map"
-    image = type(source)(labels, source.affine, header)
+    image = type(source)(voxels, source.affine, header)
     temporary = out.with_name(f".{out.name.removesuffix(ending)}-{uuid.uuid4().hex}{ending}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -112,14 +123,15 @@ def write_like(labels: npt.NDArray[np.uint8], reference: Path, out: Path) -> Non
         temporary.unlink(missing_ok=True)
 
 
-def times(shape: tuple[int, ...]) -> str:
-    """A shape for people: 40 x 56 x 40."""
-    return " x ".join(str(side) for side in shape)
+def times(shape: Iterable[float]) -> str:
+    """A shape or voxel size for people: 40 x 56 x 40."""
+    return " x ".join(f"{side:.4g}" if isinstance(side, float) else str(side) for side in shape)
 
 
 def _open(path: Path) -> Any:
     try:
-        image = nib.load(path)
+        with LoggingOutputSuppressor():  # nibabel mends small mistakes of headers, and would print each
+            image = nib.load(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, EOFError, zlib.error, ValueError, ImageFileError) as error:

@@ -38,6 +38,13 @@ def stack_back(labels: torch.Tensor, config: Config) -> torch.Tensor:
     return labels.movedim(0, config.data.slice_axis).contiguous()
 
 
+def classes_back(scores: torch.Tensor, config: Config) -> torch.Tensor:
+    """The same for one volume per class: (1, K, X, Y, Z) or (S, K, H, W) become (K, X, Y, Z), without a copy."""
+    if config.network.dim == 3:
+        return scores[0]
+    return scores.movedim(0, 1).movedim(1, 1 + config.data.slice_axis)
+
+
 def network_spacing(volume: Volume, config: Config) -> tuple[float, ...]:
     """Voxel size in mm of the axes that the network sees."""
     if config.network.dim == 3:

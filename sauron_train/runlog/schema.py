@@ -54,7 +54,9 @@ class RunInfo:
     `mode` names how it was trained, as in Appendix A of the paper: see `Config.mode`. `flops` and `parameters` are
     those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two.
     `analysed` is when the maps were measured again, if they were; `derived_from` is set in a run that was not trained
-    but made from the network of another; `processes` is how many trained it together. Times are UTC in ISO 8601.
+    but made from the network of another; `processes` is how many trained it together. `orientation` says where the axes
+    of all training images lead as the network saw them, such as "RAS", "" where they differ or it is not known;
+    `spacing` is their median voxel size in mm. Times are UTC in ISO 8601.
     """
 
     status: Status
@@ -82,6 +84,8 @@ class RunInfo:
     processes: int = 1
     analysed: str | None = None
     derived_from: Derived | None = None
+    orientation: str = ""
+    spacing: tuple[float, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @classmethod

@@ -37,6 +37,7 @@ from sauron_train.runlog.schema import (
     epoch_columns,
     layer_columns,
 )
+from sauron_train.runlog.scores import SCORE_COLUMNS, score_rows
 
 
 def now() -> str:
@@ -158,8 +159,9 @@ def refuse_existing(path: Path) -> None:
         raise RunError(f"{path} exists already; choose another --out, a run is never written over")
 
 
-def write_evaluation(run: Path, values: Any) -> None:
-    """Store the result of an evaluation in the run folder."""
+def write_evaluation(run: Path, values: Mapping[str, Any]) -> None:
+    """Store the result of an evaluation in the run folder, and beside it the table of its scores."""
+    files.write_atomically(run / files.EVALUATION_TABLE, csv_lines(SCORE_COLUMNS, score_rows(values)))
     files.write_json(run / files.EVALUATION, values)
 
 

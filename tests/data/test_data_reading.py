@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from data_making import config, write, write_case, write_dataset, write_json
@@ -116,6 +117,12 @@ def _replace(root: Path, name: str, voxels: np.ndarray, affine: np.ndarray | Non
     write(root / name, voxels, affine)
 
 
+def _lie_about_spacing(path: Path, thickness: float) -> None:
+    image = nib.load(path)
+    image.header["pixdim"][3] = thickness
+    nib.save(image, path)
+
+
 BROKEN = {
     "no folder": (_no_folder, "there is no folder"),
     "no dataset.json": (lambda r: (r / "dataset.json").unlink(), "has no dataset.json"),
@@ -141,6 +148,10 @@ BROKEN = {
     "other spacing": (
         lambda r: _replace(r, "labelsTr/p1_ED.nii.gz", np.zeros((20, 18, 6)), np.diag([1, 1, 2, 1])),
         "1 x 1 x 2 mm",
+    ),
+    "spacing against affine": (
+        lambda r: _lie_about_spacing(r / "imagesTr" / "p1_ED_0000.nii.gz", 4.0),
+        "1 x 1 x 4 mm by its header but of 1 x 1 x 1 mm by the orientation matrix",
     ),
     "2D": (lambda r: _replace(r, "imagesTr/p1_ED_0000.nii.gz", np.zeros((20, 18))), "has 2 dimensions"),
     "4D": (lambda r: _replace(r, "imagesTr/p1_ED_0000.nii.gz", np.zeros((20, 18, 6, 2))), "has 4 dimensions"),

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from sauron_train.losses import deep_supervision_loss, downsample_labels, segmentation_loss, soft_dice_loss
 from sauron_train.metrics import mean_over_classes, mean_scores, score_case
+from sauron_train.runlog.scores import score_rows
+from sauron_train.scores import ABSENT, FALSE_ALARM, MISSED, note, summary
 
 LABELS = {"background": 0, "lesion": 1}
 
@@ -71,3 +73,72 @@ def test_spacing_counts() -> None:
     a[2, 2] = b[5, 2] = 1
     scores = score_case("a", torch.tensor(a), torch.tensor(b), LABELS, [2.0, 1.0])
     assert scores.hd95["lesion"] == pytest.approx(6.0)
+
+
+def box(low: tuple[int, ...], high: tuple[int, ...], shape: tuple[int, ...] = (24, 22, 12)) -> torch.Tensor:
+    labels = torch.zeros(shape, dtype=torch.uint8)
+    labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 1
+    return labels
+
+
+def surface_dice(a: torch.Tensor, b: torch.Tensor, spacing: tuple[float, ...], tolerance: float) -> float:
+    return score_case("a", a, b, LABELS, spacing, tolerance).surface_dice["lesion"]
+
+
+@pytest.mark.parametrize(("axis", "spacing"), [(0, (1.0, 1.0, 3.0)), (2, (1.0, 1.0, 3.0)), (1, (0.7, 2.5, 0.7))])
+def test_surface_dice_forgives_just_the_tolerance(axis: int, spacing: tuple[float, ...]) -> None:
+    reference = box((6, 6, 3), (16, 16, 8))
+    moved = reference.roll(1, dims=axis)
+    assert surface_dice(moved, reference, spacing, 1.01 * spacing[axis]) == pytest.approx(1)
+    assert surface_dice(moved, reference, spacing, 0.99 * spacing[axis]) < 0.95
+    assert surface_dice(reference, reference, spacing, 0.0) == pytest.approx(1)
+
+
+def test_surface_dice_counts_area() -> None:
+    # A flat box, 80 x 80 x 20 mm, moved by its thickness: of the two faces of each one lies on one of the other, the
+    # sides only meet there, in voxels that reach half their thickness of 10 mm.
+    reference = box((2, 1, 3), (22, 21, 5))
+    found = surface_dice(reference.roll(2, dims=2), reference, (4.0, 4.0, 10.0), 1.0)
+    face, sides = 80 * 80, 4 * 80 * 20
+    assert face / (2 * face + sides) < found < (face + sides / 4) / (2 * face + sides)
+
+
+def test_a_single_slice_is_scored_as_a_plane() -> None:
+    flat = (slice(None), slice(None), 0)
+    reference, moved = box((6, 6, 0), (16, 16, 1), (24, 22, 1)), box((9, 6, 0), (19, 16, 1), (24, 22, 1))
+    solid = score_case("a", moved, reference, LABELS, (1.0, 2.0, 8.0), 1.0)
+    plane = score_case("a", moved[flat], reference[flat], LABELS, (1.0, 2.0), 1.0)
+    assert solid.hd95 == plane.hd95
+    assert solid.surface_dice == plane.surface_dice
+    assert solid.hd95["lesion"] == 3
+    assert solid.reference_ml["lesion"] == pytest.approx(100 * 16 / 1000)
+
+
+def test_what_is_absent_is_noted_and_counted() -> None:
+    empty, some = torch.zeros(24, 22, 12, dtype=torch.uint8), box((6, 6, 3), (16, 16, 8))
+    spacing = (1.0, 1.0, 1.0)
+    named = {"missed": (empty, some), "alarm": (some, empty), "nothing": (empty, empty), "good": (some, some)}
+    scores = [score_case(name, *pair, LABELS, spacing, 1.0) for name, pair in named.items()]
+    assert [note(one, "lesion") for one in scores] == [MISSED, FALSE_ALARM, ABSENT, ""]
+    missed, alarm, nothing, good = (one.surface_dice["lesion"] for one in scores)
+    assert (missed, good) == (0, 1)
+    assert math.isnan(alarm)
+    assert math.isnan(nothing)
+    told = summary(scores, 1.0)
+    assert told["dice"] == {"lesion": 0.5}
+    assert told["surface_dice"] == {"lesion": 0.5}
+    assert told["hd95_mm"] == {"lesion": 0}
+    assert (told["not_scored"], told["missed"], told["false_alarms"]) == ({"lesion": 2}, {"lesion": 1}, {"lesion": 1})
+    assert told["statistics"]["lesion"]["dice"] == {
+        "mean": 0.5,
+        "sd": pytest.approx(0.707107),
+        "median": 0.5,
+        "cases": 2,
+    }
+    assert told["statistics"]["lesion"]["hd95_mm"]["sd"] is None
+    rows = {row["case"]: row for row in score_rows(told)}
+    assert rows["missed"]["dice"] == 0
+    assert rows["missed"]["hd95_mm"] is None
+    assert rows["alarm"]["dice"] is None
+    assert rows["alarm"]["predicted_ml"] == 0.5
+    assert [row["note"] for row in rows.values()] == [MISSED, FALSE_ALARM, ABSENT, ""]

@@ -42,6 +42,15 @@ def names(root: Path) -> tuple[bytes, Dataset]:
     )
 
 
+def label_names(root: Path) -> dict[str, int]:
+    """Class names and values that a folder's `dataset.json` lists.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    return _labels(root, _read_json(root)[1])
+
+
 def _read_json(root: Path) -> tuple[bytes, Mapping[str, Any]]:
     path = root / "dataset.json"
     try:
