@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sauron_train.data.datasets import read_names
+from sauron_train.data.geometry import turn_onto, turned
 from sauron_train.data.layouts import is_dataset, nnunet
 from sauron_train.data.layouts.folders import image_named, images_of
 from sauron_train.data.load import check_labels
@@ -107,23 +108,23 @@ def score(
 
 
 def _score(pair: Pair, labels: Mapping[str, int], tolerance: float) -> CaseScores:
-    wanted, header = read_header(pair.reference), read_header(pair.predicted)
-    if header.shape != wanted.shape:
+    spacing = read_header(pair.reference).spacing
+    read_header(pair.predicted)  # what is wrong with it is told better from here
+    (predicted, there), (reference, here) = read_voxels(pair.predicted), read_voxels(pair.reference)
+    both = check_labels(predicted, dict(labels), pair.predicted), check_labels(reference, dict(labels), pair.reference)
+    # The same grid with its axes in another order is the same grid.
+    moved, placed = turned(both[0][None], there, turn_onto(there, here))
+    if moved.shape[1:] != both[1].shape:
         raise DataError(
-            f"{pair.predicted} is {times(header.shape)} voxels but {pair.reference} is {times(wanted.shape)}; "
+            f"{pair.predicted} is {times(predicted.shape)} voxels but {pair.reference} is {times(reference.shape)}; "
             "put the label map on the grid of its image"
         )
-    (predicted, there), (reference, here) = read_voxels(pair.predicted), read_voxels(pair.reference)
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*wanted.shape, 1]
-    if np.linalg.norm(corners @ (there - here).T, axis=1).max() > min(wanted.spacing) / 2:
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*reference.shape, 1]
+    if np.linalg.norm(corners @ (placed - here).T, axis=1).max() > min(spacing) / 2:
         raise DataError(
             f"{pair.predicted} lies elsewhere than {pair.reference}, by its header; put it on the grid of its image"
         )
-    both = [
-        check_labels(voxels, dict(labels), path)
-        for voxels, path in ((predicted, pair.predicted), (reference, pair.reference))
-    ]
-    return score_case(pair.name, both[0], both[1], labels, wanted.spacing, tolerance)
+    return score_case(pair.name, moved[0], both[1], labels, spacing, tolerance)
 
 
 def _numbered(pairs: Iterable[Pair]) -> Mapping[str, int]:

@@ -58,3 +58,20 @@ def test_patches_cover_images_of_any_size(overlap: float, shape: tuple[int, int]
         found = class_probabilities(Pointwise(), images, (8, 8), CPU, overlap, flips)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(segment(Pointwise(), images, (8, 8), overlap).softmax(dim=1), expected)
+
+
+def test_what_does_not_fit_on_the_device_is_put_together_on_the_cpu() -> None:
+    class Tight(Small):
+        asked = 0
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            self.asked += 1
+            if self.asked == 2:
+                raise torch.OutOfMemoryError("no more")
+            return super().forward(images)
+
+    images = torch.rand(1, 1, 20, 20)
+    expected = class_probabilities(Small(2), images, (8, 8), CPU, 0.5, flips=False)
+    tight = Tight(2)
+    torch.testing.assert_close(class_probabilities(tight, images, (8, 8), CPU, 0.5, flips=False), expected)
+    assert tight.asked > 2

@@ -240,6 +240,8 @@ def test_scores_are_those_of_the_label_maps_that_are_written(run: Path, phantom:
 def test_label_maps_that_cannot_be_scored_are_left_out(phantom: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(phantom / "labelsTr", tmp_path / "labels"))
     paths = sorted(folder.iterdir())
+    turn = np.array([[1, -1], [2, 1], [0, 1]])
+    nib.save(nib.load(paths[4]).as_reoriented(turn), paths[4])  # turned, which is no obstacle
     for path, change in zip(paths[:4], ("empty", "moved", "smaller", "other value"), strict=True):
         label = nib.load(path)
         data, affine = np.asarray(label.dataobj).copy(), label.affine.copy()
@@ -259,6 +261,10 @@ def test_label_maps_that_cannot_be_scored_are_left_out(phantom: Path, tmp_path: 
         assert any(f"left out {name}" in line and sentence in line for line in done.stderr.splitlines())
     assert "was missed in 1 case: its Dice and surface Dice are 0 there" in done.stdout
     assert "3 of 5 cases could not be used" in done.stderr
+    table = tmp_path / "scores.csv"
+    assert sauron("score", folder, "--data", phantom, "--out", table).returncode == 2
+    rows = [row for row in csv.DictReader(table.open()) if row["case"] == paths[4].name.removesuffix(".nii.gz")]
+    assert {row["dice"] for row in rows if row["reference_ml"] != "0"} == {"1"}
     (folder / "dataset.json").unlink(missing_ok=True)
     swapped = sauron("score", phantom / "labelsTr", "--data", folder)
     assert "(false alarms)" in swapped.stdout
