@@ -31,9 +31,9 @@ from sauron_train.resume import resume
 from sauron_train.runlog import EpochRow, Run
 from sauron_train.trainer import Trainer
 
-# Fifteen slices in batches of seven: parts of four and three, and a last batch that is too small to be shared.
+# Sixteen slices in batches of five: parts of three and two, and a last batch that is too small to be shared.
 TINY = [
-    "epochs=4", "data.patch=[32, 32]", "data.steps_per_epoch=null", "data.batch_size=7", "data.validation=0.5",
+    "epochs=4", "data.patch=[32, 32]", "data.steps_per_epoch=null", "data.batch_size=5", "data.validation=0.5",
     "data.workers=0", "network.init_filters=6", "network.levels=3", "probe.images=1", "hardware.accelerator=cpu",
     "prune.first_epoch=1", "prune.last_epoch=4", "prune.batches=2", "prune.threshold_start=0.4",
     "prune.threshold_max=0.6", "prune.kappa=5", "prune.patience=1", "optimizer.lr=0.001",
@@ -119,6 +119,7 @@ class Stopper(Observer):
 
 def test_two_processes_train_what_one_trains(phantom: Path, tmp_path: Path) -> None:
     trainer = Trainer(Experiment.prepare(tiny(TINY), phantom), tmp_path / "begun by one", Stopper())
+    assert trainer.experiment.batch_sizes() == [5, 5, 5, 1]
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     begun = Run(tmp_path / "begun by one")
