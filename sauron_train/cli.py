@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sauron_train import __version__
-from sauron_train.commands import inference, redundancy, training
+from sauron_train.commands import inference, redundancy, studies, training
 from sauron_train.console import console
 from sauron_train.errors import SauronError
 
@@ -56,6 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cut": redundancy.cut,
     "maps": redundancy.maps,
     "compare": training.compare,
+    "rival": studies.rival,
     "phantom": training.phantom,
 }
 for _name, _command in COMMANDS.items():

@@ -15,6 +15,7 @@ from sauron_train import recipes
 from sauron_train.commands.options import DataOption, MachineOption, RunArgument, SetOption, config_of
 from sauron_train.config import parse
 from sauron_train.console import console, how_to_go_on, print_summary, stopped
+from sauron_train.errors import ConfigError
 
 
 def run(
@@ -41,6 +42,11 @@ def run(
     with stopped(partial(how_to_go_on, out)), watched(machine) as observer:
         refuse_existing(out)
         config = config_of(recipe, changes)
+        if config.rival is not None:
+            raise ConfigError(
+                "the recipe has a section rival, which begins with a trained network: use `sauron-train rival`, or "
+                "leave it out"
+            )
         from sauron_train.experiment import Experiment  # noqa: PLC0415
         from sauron_train.trainer import Trainer  # noqa: PLC0415
 
