@@ -57,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "maps": redundancy.maps,
     "compare": training.compare,
     "rival": studies.rival,
+    "study": studies.study,
     "phantom": training.phantom,
 }
 for _name, _command in COMMANDS.items():

@@ -71,9 +71,7 @@ class DataConfig(Section):
         if (self.folds is None) != (self.fold is None):
             raise ValueError("data.folds says how many folds there are and data.fold which one validates; give both")
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
-            raise ValueError(
-                f"data.fold is {self.fold}, but {self.folds} folds are counted from 0 to {self.folds - 1}"
-            )
+            raise ValueError(f"data.fold is {self.fold}, but {self.folds} folds are counted from 0 to {self.folds - 1}")
         return self
 
 

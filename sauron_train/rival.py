@@ -17,11 +17,9 @@ from torch import Tensor
 
 from sauron_train.analysis.cost import network_cost
 from sauron_train.checkpoint import load_model, load_state
-from sauron_train.config import Config, parse
 from sauron_train.derive import aside
-from sauron_train.errors import ConfigError, RunError
+from sauron_train.errors import RunError
 from sauron_train.experiment import Experiment
-from sauron_train.keys import overlaid, with_overrides
 from sauron_train.models.unet import UNet
 from sauron_train.predict import dataset_of
 from sauron_train.probe import pruning_records
@@ -29,15 +27,11 @@ from sauron_train.progress import Observer
 from sauron_train.pruning.records import chosen_record, with_nearest
 from sauron_train.pruning.report import excluded
 from sauron_train.pruning.rivals import Method, one_shot, uniform_widths
+from sauron_train.rival_config import rival_config
 from sauron_train.runlog import EpochRow, Run, RunInfo, files
 from sauron_train.runlog.schema import Derived
 from sauron_train.runlog.writer import refuse_existing
 from sauron_train.trainer import PruneOutcome, Trainer, TrainLosses
-
-LEARNING_RATE = 0.1
-"""Share of the recipe's learning rate with which fine-tuning begins, as He et al. do with trained networks."""
-# What the network is, and how it is cut.
-_FIXED = ("name", "preset", "seed", "epochs", "preprocess", "network", "prune", "rival")
 
 
 @dataclass(frozen=True)
@@ -78,41 +72,13 @@ def rival_run(run: Run, question: RivalQuestion, out: Path, observer: Observer |
     """
     refuse_existing(out)
     observer = observer or Observer()
-    config = rival_config(run.config, question)
+    config = rival_config(run.config, question.method, question.flops, question.fine_tune, question.changes)
     experiment = Experiment.prepare(config, dataset_of(run, question.data), observer.loading)
     relay = _Relay(observer)
     with aside(out) as folder:
         _Cutting(experiment, folder, relay, run, question, derived_name(run.path, out)).run_epoch(1)
     Trainer(experiment, out, relay, load_state(out, 1)).run()
     return Run(out)
-
-
-def rival_config(config: Config, question: RivalQuestion) -> Config:
-    """What a rival of a run is trained by: its own configuration, but for the cut and the fine-tuning.
-
-    The learning rate falls from a tenth of the run's to 0 over the fine-tuning, by the run's own schedule, and δ_opt
-    has no weight. Both can be changed.
-
-    Raises:
-        ConfigError: `changes` are not possible.
-    """
-    epochs = question.fine_tune + 1
-    values = config.model_dump(by_alias=True, mode="json")
-    ours = {
-        "epochs": epochs,
-        "rival": {"method": question.method, "flops": question.flops},
-        "loss": {"lambda": 0.0},
-        "optimizer": {"lr": config.optimizer.lr * LEARNING_RATE},
-        "prune": {"enabled": True, "first_epoch": 1, "last_epoch": 1, "compensate": "none", "references": "all"},
-        "maps": {"epochs": [epoch for epoch in config.maps.epochs if epoch <= epochs]},
-    }
-    for change in question.changes:
-        if change.split("=")[0].strip().split(".")[0] in _FIXED:
-            raise ConfigError(
-                f"--set {change} is not possible for a rival: its network and its cut are given; what can be changed is "
-                "how it is trained on, as in optimizer.lr=0.001"
-            )
-    return parse(with_overrides(overlaid(values, ours), question.changes))
 
 
 def final_flops(run: Run) -> float:

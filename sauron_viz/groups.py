@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed or fold, taken together: their curves and how they ended, against the baseline."""
+"""Runs that differ in nothing but seed or fold, taken together: their curves and ends, against the baseline."""
 
 from __future__ import annotations
 

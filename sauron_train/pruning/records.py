@@ -76,7 +76,10 @@ def layer_record(layer: str, conv: Convolution, measure: Measure, decision: Deci
 
 
 def chosen_record(
-    graph: ChannelGraph, measures: Mapping[str, Measure], chosen: Mapping[str, Mapping[int, int]], threshold: float = 0.0
+    graph: ChannelGraph,
+    measures: Mapping[str, Measure],
+    chosen: Mapping[str, Mapping[int, int]],
+    threshold: float = 0.0,
 ) -> PruneRecord:
     """The record of a cut that is not decided epoch by epoch.
 
