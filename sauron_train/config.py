@@ -291,6 +291,8 @@ class Config(_OverPreset):
         lines = []
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
+            if value is None and _section_type(field.annotation):
+                continue
             if isinstance(value, Section):
                 lines += [f"{name}:", *(f"  {line}" for line in value._explained_keys())]
             else:
@@ -317,11 +319,13 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """All keys of the configuration in dotted form, sections left out."""
+    """All keys of the configuration in dotted form, without the sections that a recipe does not have."""
     keys: list[str] = []
     for name, field in section.model_fields.items():
         dotted = prefix + (field.alias or name)
         inner = _section_type(field.annotation)
+        if inner and field.default is None:
+            continue
         keys += known_keys(inner, dotted + ".") if inner else [dotted]
     return keys
 

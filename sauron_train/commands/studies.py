@@ -98,6 +98,9 @@ def study(  # noqa: PLR0913, PLR0917 - an option each
     only: Annotated[
         list[str] | None, typer.Option(metavar="ARM", help="Train this arm, and what a rival needs; repeat.")
     ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", metavar="SEED", help="Train only this one of its seeds; repeat.")
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, which share the cores. Default: 1; of a cluster all.")
     ] = None,
@@ -141,6 +144,7 @@ def study(  # noqa: PLR0913, PLR0917 - an option each
         recipe=tuple(recipe or ()),
         changes=tuple(changes or ()),
         only=tuple(only or ()),
+        seeds=tuple(seeds or ()),
         jobs=jobs,
         slurm=tuple(slurm or ()),
         executor=executor.value if executor else "slurm" if slurm else "processes",

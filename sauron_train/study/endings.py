@@ -28,7 +28,7 @@ def write_tables(study: Study, planned: Sequence[Planned], out: Path) -> tuple[l
     """Write all tables of a study from the runs that are finished.
 
     Returns:
-        The table of arms: headings and rows.
+        The table of arms: headings and rows, as many as fit on a terminal.
 
     Raises:
         RunError: no run is finished, or the folder cannot be written.
@@ -51,7 +51,7 @@ def write_tables(study: Study, planned: Sequence[Planned], out: Path) -> tuple[l
             write_atomically(out / name, text)
     except OSError as error:
         raise RunError(f"the tables cannot be written into {out}: {error.strerror}") from None
-    return headings, rows
+    return shown_arms(runs, brief=True)
 
 
 def how_to_look(study: Study, planned: Sequence[Planned], out: Path) -> list[tuple[str, str]]:

@@ -36,6 +36,7 @@ class Order:
     recipe: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     jobs: int | None = None
     slurm: tuple[str, ...] = ()
     executor: Literal["processes", "slurm", "local"] = "processes"
@@ -61,6 +62,7 @@ def carry_on(order: Order) -> int:
         {arm: str(Path(data).expanduser().absolute()) for arm, data in by_arm(order.data, study, "--data").items()},
         order.changes,
         order.only,
+        order.seeds,
         training=not order.table_only,
     )
     planned = plan(study, asked)
@@ -97,7 +99,9 @@ def _runner(order: Order, out: Path) -> Runner:
         return Processes(order.jobs or 1)
     from sauron_train.study.cluster import Cluster, job_parameters  # noqa: PLC0415
 
-    return Cluster(out, order.executor, job_parameters(order.slurm), order.jobs)
+    # Jobs of this machine share it; those of a cluster wait in its queue.
+    at_once = order.jobs or (1 if order.executor == "local" else None)
+    return Cluster(out, order.executor, job_parameters(order.slurm), at_once)
 
 
 def _end(study: Study, planned: Sequence[Planned], out: Path, problems: Mapping[str, str]) -> int:
@@ -112,7 +116,7 @@ def _end(study: Study, planned: Sequence[Planned], out: Path, problems: Mapping[
     title = f"{escape(study.name)}, mean ± standard deviation over runs"
     shown = Table(box=None, header_style="bold", title=title, title_justify="left")
     for place, heading in enumerate(headings):
-        shown.add_column(escape(heading), justify="right" if place else "left", overflow="fold")
+        shown.add_column(escape(heading), justify="right" if place else "left", overflow="fold", no_wrap=bool(place))
     for row in rows:
         shown.add_row(*map(escape, row))
     console.print("", shown)
@@ -123,12 +127,18 @@ def _end(study: Study, planned: Sequence[Planned], out: Path, problems: Mapping[
 
 def _summary(study: Study, wanted: Sequence[Planned], works: Mapping[str, Work]) -> str:
     counts = Counter(_standing(works[run.name]) for run in wanted)
-    arms = len({run.arm for run in wanted})
+    arms, seeds = len({run.arm for run in wanted}), len({run.seed for run in wanted})
     folds = f" x {study.folds} folds" if study.folds else ""
     standing = ", ".join(f"{count} {what}" for what, count in counts.items())
     text = f"[bold]{escape(study.name)}[/]: {escape(study.description)}\n" if study.description else ""
     name = "" if study.description else f"[bold]{escape(study.name)}[/]: "
-    return f"{text}{name}{arms} arms x {len(study.seeds)} seeds{folds} = {len(wanted)} runs: {standing}"
+    return (
+        f"{text}{name}{_count(arms, 'arm')} x {_count(seeds, 'seed')}{folds} = {_count(len(wanted), 'run')}: {standing}"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _standing(work: Work) -> str:

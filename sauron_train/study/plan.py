@@ -31,6 +31,7 @@ class Asked:
     data: Mapping[str, str]
     changes: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     training: bool = True
 
 
@@ -48,7 +49,7 @@ class Planned:
         folder: its run folder.
         data: folder of its data set.
         needs: names of the runs that must be finished before.
-        wanted: whether `--only` leaves it in.
+        wanted: whether `--only` and `--seed` leave it in.
     """
 
     name: str
@@ -120,10 +121,17 @@ def _check_arms(study: Study, asked: Asked) -> None:
             near = difflib.get_close_matches(name, study.arms, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(study.arms)}"
             raise ConfigError(f"--only {name}: the study has no such arm; {hint}")
+    for seed in asked.seeds:
+        if seed not in study.seeds:
+            raise ConfigError(
+                f"--seed {seed}: the study has the seeds {', '.join(map(str, study.seeds))}; add it to its file"
+            )
 
 
-def _wanted(study: Study, name: str, asked: Asked) -> bool:
-    """Whether an arm is named, or what a rival that is named begins with."""
+def _wanted(study: Study, name: str, asked: Asked, seed: int) -> bool:
+    """Whether an arm is named, or what a rival that is named begins with, and the seed is."""
+    if asked.seeds and seed not in asked.seeds:
+        return False
     if not asked.only or name in asked.only:
         return True
     rivals = [study.arms[other] for other in asked.only]
@@ -144,7 +152,7 @@ def _add(planned: dict[str, Planned], run: Planned) -> None:
 def _trained(study: Study, name: str, arm: Arm, grid: Keys, asked: Asked, seed: int, fold: int | None) -> Planned:
     recipe = asked.recipes.get(name) or asked.recipes.get("") or arm.recipe or study.recipe
     data = asked.data.get(name) or asked.data.get("") or study.data or ""
-    wanted = _wanted(study, name, asked)
+    wanted = _wanted(study, name, asked, seed)
     if asked.training and wanted and not data:
         raise ConfigError(
             f"no data set is named for arm {name}; give --data DATA, or --data {name}=DATA where arms have others, or "
@@ -184,7 +192,7 @@ def _rival(
     words = ("rival", str(base.folder), "--method", arm.rival, "--match", str(match.folder))
     more = ("--fine-tune", str(epochs), "--data", base.data, "--out", str(folder))
     begin = (*words, *more, *(word for change in changes for word in ("--set", change)))
-    needs, wanted = (base.name, match.name), _wanted(study, name, asked)
+    needs, wanted = (base.name, match.name), _wanted(study, name, asked, seed)
     return Planned(folder.name, name, seed, fold, config, begin, folder, base.data, needs, wanted)
 
 

@@ -19,13 +19,17 @@ _LAST = 3
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of the table of arms: which of the runs' columns it is the mean of, and how it is written."""
+    """A column of the table of arms: which of the runs' columns it is the mean of, and how it is written.
+
+    Those that are `brief` fit beside each other on a terminal.
+    """
 
     column: str
     heading: str
     digits: int
     percent: bool = False
     signed: bool = False
+    brief: bool = True
 
     def cell(self, values: pd.Series[float]) -> str:
         """Mean and standard deviation of the runs of an arm that have a value."""
@@ -42,11 +46,11 @@ MEASURES = (
     Measure("dice", "Dice", 3),
     Measure("dice_difference", "Δ Dice", 3, signed=True),
     Measure("hd95_mm", "HD95 (mm)", 2),
-    Measure("dice_original", "Dice, original grid", 3),
-    Measure("dice_original_difference", "Δ Dice, original grid", 3, signed=True),
-    Measure("hd95_original_mm", "HD95 (mm), original grid", 2),
-    Measure("filters", "filters", 0, percent=True),
-    Measure("parameters", "parameters", 0, percent=True),
+    Measure("dice_original", "Dice, original grid", 3, brief=False),
+    Measure("dice_original_difference", "Δ Dice, original grid", 3, signed=True, brief=False),
+    Measure("hd95_original_mm", "HD95 (mm), original grid", 2, brief=False),
+    Measure("filters", "filters", 0, percent=True, brief=False),
+    Measure("parameters", "parameters", 0, percent=True, brief=False),
     Measure("flops", "FLOPs", 0, percent=True),
     Measure("minutes", "min", 1),
 )
@@ -89,9 +93,9 @@ def arm_rows(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def shown_arms(runs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def shown_arms(runs: pd.DataFrame, brief: bool = False) -> tuple[list[str], list[list[str]]]:
     """The table of arms as a person reads it: headings, and cells of mean ± standard deviation over runs."""
-    measures = _present(runs)
+    measures = [measure for measure in _present(runs) if measure.brief or not brief]
     rows = [
         [str(arm), str(len(group)), *(measure.cell(group[measure.column]) for measure in measures)]
         for arm, group in _finished(runs).groupby("arm", sort=False)
