@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sauron_train import __version__, ranks
-from sauron_train.commands import data, inference, redundancy, training
+from sauron_train.commands import data, inference, redundancy, studies, training
 from sauron_train.console import console
 from sauron_train.errors import SauronError
 
@@ -60,6 +60,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cut": redundancy.cut,
     "maps": redundancy.maps,
     "compare": training.compare,
+    "rival": studies.rival,
+    "study": studies.study,
     "init": data.init,
     "preprocess": data.preprocess,
     "preview": data.preview,

@@ -108,6 +108,18 @@ class PruneConfig(Section):
         return self
 
 
+class RivalConfig(Section):
+    """Another method by which filters were chosen, all at once in a trained network that was then trained on.
+
+    Runs of `sauron-train rival` have it; their first epoch is the cut.
+    """
+
+    method: Literal["fpgm", "l1"] = Field(
+        description="fpgm = those nearest to the geometric median of their layer go, l1 = those of least L1 norm"
+    )
+    flops: float = Field(gt=0.0, le=1.0, description="share of the FLOPs that were to be left")
+
+
 Preset = Literal["paper"]
 
 
@@ -213,6 +225,9 @@ class Config(_OverPreset):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     prune: PruneConfig = PruneConfig()
+    rival: RivalConfig | None = Field(
+        None, description="filters were chosen by another method, as `sauron-train rival` does; null = by Sauron"
+    )
     probe: ProbeConfig = ProbeConfig()
     maps: MapsConfig = MapsConfig()
     hardware: HardwareConfig = HardwareConfig()
@@ -253,7 +268,12 @@ class Config(_OverPreset):
 
     @property
     def cuts(self) -> str:
-        """How filters are cut: `merge` or `none` for what they did, `one` or `all` for π; empty if never."""
+        """How filters are cut: `merge` or `none` for what they did, `one` or `all` for π; empty if never.
+
+        `at once` where another method chose them.
+        """
+        if self.rival is not None:
+            return "at once"
         return f"{self.prune.compensate}, {self.prune.references}" if self.prune.enabled else ""
 
     @property
@@ -261,8 +281,11 @@ class Config(_OverPreset):
         """How it trains, as Appendix A of the paper calls it.
 
         The normalisation of δ_opt (`maps`, `none`, `distances`), `λ=0` where δ_opt is only looked at, `off` where it is
-        not even that; `, not pruned` where no filter is cut; `baseline` where neither is done.
+        not even that; `, not pruned` where no filter is cut; `baseline` where neither is done. The name of another
+        method where that chose the filters.
         """
+        if self.rival is not None:
+            return self.rival.method
         off, unweighted = self.loss.normalization == "off", self.loss.lambda_ == 0
         if not self.prune.enabled and (off or unweighted):
             return "baseline"
@@ -274,6 +297,8 @@ class Config(_OverPreset):
         lines = []
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
+            if value is None and _section_type(field.annotation):
+                continue
             if isinstance(value, Section):
                 lines += [f"{name}:", *(f"  {line}" for line in value._explained_keys())]
             else:
@@ -300,11 +325,13 @@ def parse(values: Mapping[str, Any]) -> Config:
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """All keys of the configuration in dotted form, sections left out."""
+    """All keys of the configuration in dotted form, without the sections that a recipe does not have."""
     keys: list[str] = []
     for name, field in section.model_fields.items():
         dotted = prefix + (field.alias or name)
         inner = _section_type(field.annotation)
+        if inner and field.default is None:
+            continue
         keys += known_keys(inner, dotted + ".") if inner else [dotted]
     return keys
 

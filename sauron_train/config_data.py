@@ -47,6 +47,13 @@ class DataConfig(Section):
         "random", description="where the other patches lie in an image that is larger: anywhere, or in its middle"
     )
     validation: float = Field(0.2, gt=0.0, lt=1.0, description="share of the patients kept for validation")
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="cross-validation: the patients are dealt into so many folds by the seed, and one of them validates"
+        " in place of that share",
+    )
+    fold: int | None = Field(None, ge=0, description="which of the folds validates, counted from 0")
     group_by: str | None = Field(
         None,
         description="regular expression with one group: cases that share it are one patient and stay together; null ="
@@ -58,6 +65,14 @@ class DataConfig(Section):
     )
     slice_axis: int = Field(2, ge=0, le=2, description="2D only: axis of the stack along which slices are taken")
     workers: int = Field(1, ge=0, description="processes that load and augment; 0 = in the training process")
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("data.folds says how many folds there are and data.fold which one validates; give both")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"data.fold is {self.fold}, but {self.folds} folds are counted from 0 to {self.folds - 1}")
+        return self
 
 
 class PreprocessConfig(Section):

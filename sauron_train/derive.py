@@ -36,8 +36,8 @@ from sauron_train.predict import dataset_of, validation_cases
 from sauron_train.probe import map_shapes, measure_probe, pruning_records
 from sauron_train.progress import OnProgress
 from sauron_train.pruning.graph import ChannelGraph
-from sauron_train.pruning.policy import Decision, Measure, removable
-from sauron_train.pruning.records import PruneRecord, layer_record
+from sauron_train.pruning.policy import Measure, removable
+from sauron_train.pruning.records import PruneRecord, chosen_record, with_nearest
 from sauron_train.pruning.sauron import Sauron
 from sauron_train.runlog import EpochRow, Probe, Pruning, Run, RunInfo, RunWriter
 from sauron_train.runlog.files import checkpoint_file
@@ -123,14 +123,7 @@ class _Cutting:
                 f"{unknown[0]} is no layer of this network that can be cut; it has {', '.join(graph.layers)}"
             )
         chosen = {layer: self._removed(layer, measure) for layer, measure in measures.items()}
-        decisions = {
-            layer: Decision(self.question.threshold or 0.0, 0, False, removed, {}) for layer, removed in chosen.items()
-        }
-        cut = graph.cut_of(channel for removed in chosen.values() for channel in removed)
-        records = {
-            layer: layer_record(layer, graph.layers[layer], measures[layer], d) for layer, d in decisions.items()
-        }
-        return PruneRecord(cut, records)
+        return chosen_record(graph, measures, chosen, self.question.threshold or 0.0)
 
     def cases(self) -> list[ValidationCase]:
         """The validation cases of the run."""
@@ -167,12 +160,8 @@ class _Cutting:
         if question.filters is None:
             wanted = not question.layers or layer in question.layers
             return removable(measure, question.threshold or 0.0) if wanted else {}
-        graph = self.sauron.graph
-        gone = graph.resolve({layer: question.filters[layer]}) if layer in question.filters else None
-        channels = [c for c in measure.channels if gone is not None and c in gone.ids]
-        staying = [place for place, c in enumerate(measure.references) if c not in channels]
-        columns = {c: place for place, c in enumerate(measure.channels)}
-        return {c: measure.references[staying[int(measure.distances[staying, columns[c]].argmin())]] for c in channels}
+        gone = self.sauron.graph.resolve({layer: question.filters.get(layer, ())})
+        return with_nearest(measure, gone.ids)
 
     def _batches(self) -> Iterator[Tensor]:
         """Training batches of this epoch, of as many cases as fill them."""

@@ -74,6 +74,8 @@ def training_line(config: Config) -> str:
     """How a configuration trains and cuts, in a line."""
     weighted = config.loss.normalization != "off" and config.loss.lambda_ > 0
     penalty = f"δ_opt ({config.loss.normalization}, λ {config.loss.lambda_:g})" if weighted else "no δ_opt in the loss"
+    if config.rival is not None:
+        return f"mode {config.mode}: filters are cut at once, to {share(config.rival.flops, 1)} of the FLOPs or below"
     if not config.prune.enabled:
         return f"mode {config.mode}: {penalty}, nothing is cut"
     prune = config.prune

@@ -10,6 +10,8 @@ import yaml
 from sauron_train.errors import ConfigError
 from sauron_train.presets import PRESETS
 
+_PASSING = ("name", "description", "probe", "maps", "hardware", "data.workers")
+
 
 def load_yaml(text: str, source: str) -> dict[str, Any]:
     """Parse YAML that must be a table of keys.
@@ -62,6 +64,19 @@ def overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
         below = result.get(key)
         result[key] = overlaid(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
     return result
+
+
+def lasting(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The keys of a whole configuration that make the network what it is, in dotted form.
+
+    What only looks at the network, or says where it is trained, may be another when training goes on.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        dotted = prefix + key
+        if dotted not in _PASSING:
+            flat |= lasting(value, f"{dotted}.") if isinstance(value, Mapping) else {dotted: value}
+    return flat
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

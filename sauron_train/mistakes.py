@@ -30,18 +30,21 @@ _MUST = {
 LISTS_KEYS = "`sauron-train describe RECIPE --config` lists all keys"
 
 
-def sentence(error: ValidationError, known: Sequence[str], allowed: Sequence[str] | None = None) -> str:
+def sentence(
+    error: ValidationError, known: Sequence[str], allowed: Sequence[str] | None = None, listing: str = LISTS_KEYS
+) -> str:
     """The first thing that is wrong.
 
     Args:
         error: what pydantic found.
         known: all keys of a recipe in dotted form; the nearest one to an unknown key is named.
         allowed: the sections that may be given here, where a recipe has more.
+        listing: what to say of an unknown key that is near to none.
     """
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return _unknown(key, str(first["loc"][-1]), known, allowed)
+        return _unknown(key, str(first["loc"][-1]), known, allowed, listing)
     if first["type"] == "missing":
         parent, _, last = key.rpartition(".")
         return f"{parent} has too few numbers" if last.isdigit() else f"the configuration lacks {key!r}"
@@ -59,22 +62,22 @@ def _context(found: Mapping[str, Any]) -> dict[str, Any]:
     return dict(found.get("ctx", {}))
 
 
-def _unknown(key: str, last: str, known: Sequence[str], allowed: Sequence[str] | None) -> str:
+def _unknown(key: str, last: str, known: Sequence[str], allowed: Sequence[str] | None, listing: str) -> str:
     if "." in last:
         return f"unknown key {key!r}; write tables inside tables, such as {{'prune': {{'kappa': 3}}}}"
     if allowed is not None and key in _sections(known):
         return f"{key!r} belongs to a recipe; here the keys are {', '.join(allowed)}"
-    return f"unknown key {key!r}{_suggestion(key, known)}"
+    return f"unknown key {key!r}{_suggestion(key, known, listing)}"
 
 
-def _suggestion(key: str, known: Sequence[str]) -> str:
+def _suggestion(key: str, known: Sequence[str], listing: str) -> str:
     if "." not in key and (near := difflib.get_close_matches(key, _sections(known), n=1)):
         return f"; did you mean {near[0]!r}?"
     by_last = {k.rsplit(".", 1)[-1]: k for k in known}
     near = difflib.get_close_matches(key, known, n=1) or [
         by_last[last] for last in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(by_last), n=1)
     ]
-    return f"; did you mean {near[0]!r}?" if near else f"; {LISTS_KEYS}"
+    return f"; did you mean {near[0]!r}?" if near else f"; {listing}"
 
 
 def _sections(known: Sequence[str]) -> list[str]:

@@ -106,8 +106,10 @@ def _line(row: EpochRow, info: RunInfo | None) -> str:
     filters = f"{row.filters:5d}" + (f" [red]-{row.filters_removed}[/]" if row.filters_removed else "")
     padding = " " * (12 - len(f"{row.filters:5d}") - (len(f" -{row.filters_removed}") if row.filters_removed else 0))
     left = f"{row.flops / info.flops:6.1%}" if info else ""
+    # A cut that begins a run is an epoch without training.
+    loss = "     –" if math.isnan(row.train_loss) else f"{row.train_loss:6.3f}"
     delta_opt = "     –" if math.isnan(row.train_delta_opt) else f"{row.train_delta_opt:6.3f}"
     return (
-        f"{row.epoch:5d} {row.train_loss:6.3f}  {delta_opt}    {row.val_loss:6.3f}  "
+        f"{row.epoch:5d} {loss}  {delta_opt}    {row.val_loss:6.3f}  "
         f"[bold]{row.val_dice:5.3f}[/]  {filters}{padding} {left}  {row.seconds:7.1f}"
     )

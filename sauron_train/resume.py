@@ -14,14 +14,12 @@ from sauron_train.checkpoint import load_state
 from sauron_train.config import Config
 from sauron_train.errors import ConfigError, DataError, RunError
 from sauron_train.experiment import Experiment
+from sauron_train.keys import lasting
 from sauron_train.predict import dataset_of
 from sauron_train.progress import Observer
 from sauron_train.runlog import Run
 from sauron_train.runlog.claim import claimed
 from sauron_train.trainer import Trainer
-
-# What only looks at the network, or says where it is trained, may be another when training goes on.
-_PASSING = ("name", "description", "probe", "maps", "hardware", "data.workers")
 
 
 def resume(
@@ -76,23 +74,13 @@ def _refuse(run: Run, force: bool) -> None:
 
 
 def _refuse_changes(run: Run, state: Mapping[str, Any], config: Config) -> None:
-    before, now = _lasting(state.get("config", {})), _lasting(config.model_dump(by_alias=True, mode="json"))
+    before, now = lasting(state.get("config", {})), lasting(config.model_dump(by_alias=True, mode="json"))
     changed = [key for key in now if key not in before or now[key] != before[key]]
     if changed:
         raise ConfigError(
             f"{changed[0]} in config.yaml of run {run.name} is not what it was trained with until now; put it back, or "
             "start a new run"
         )
-
-
-def _lasting(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The keys that made the network what it is, in dotted form."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        dotted = prefix + key
-        if dotted not in _PASSING:
-            flat |= _lasting(value, f"{dotted}.") if isinstance(value, Mapping) else {dotted: value}
-    return flat
 
 
 def _refuse_missing(run: Run, data: Path | None) -> None:

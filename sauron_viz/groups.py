@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed, taken together: their curves and how they ended, against the baseline."""
+"""Runs that differ in nothing but seed or fold, taken together: their curves and ends, against the baseline."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sauron_viz.summaries import Summary
 BASELINE = "baseline"
 # What a run may be called, and where it was trained, decides nothing.
 _NO_MATTER = ("name", "description", "preset", "seed", "hardware")
+# The folds of a cross-validation are one group, as seeds are.
+_FOLD = "data.fold"
 _MOST_NAMED = 3
 
 
@@ -54,7 +56,8 @@ class Group:
     def title(self) -> str:
         """Its label, and how many runs it has where they are several."""
         count = len(self.views)
-        return f"{self.label}, {count} seeds" if count > 1 else self.label
+        what = "runs" if self.settings.get("data.folds") else "seeds"
+        return f"{self.label}, {count} {what}" if count > 1 else self.label
 
     def spread(self, of: Callable[[Summary], float | None]) -> Spread | None:
         """Of how its runs ended."""
@@ -80,7 +83,7 @@ class Group:
 
 
 def group_runs(views: Sequence[RunView], summaries: Sequence[Summary]) -> list[Group]:
-    """Put runs together that differ in nothing but their seed; the baseline of each data set first.
+    """Put runs together that differ in nothing but their seed or fold; the baseline of each data set first.
 
     Args:
         views: trained runs.
@@ -127,7 +130,8 @@ def _settings(view: RunView) -> dict[str, Any]:
             continue
         inner = value.items() if isinstance(value, Mapping) else ()
         flat |= {f"{name}.{key}": inner_value for key, inner_value in inner} or {name: value}
-    return flat
+    # The FLOPs that a rival was to reach follow from the run that it is matched with, so each seed has others.
+    return {key: value for key, value in flat.items() if key not in (_FOLD, "rival.flops")}
 
 
 def _labels(groups: Sequence[tuple[RunView, dict[str, Any]]]) -> list[str]:

@@ -307,7 +307,8 @@ class RunView:
     @property
     def derived(self) -> bool:
         """Whether it was made from another run's network and not trained, so that it has one epoch."""
-        return self.info.derived_from is not None
+        made_from = self.info.derived_from
+        return made_from is not None and not made_from.trained
 
     @cached_property
     def parent(self) -> RunView | None:

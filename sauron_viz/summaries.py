@@ -63,7 +63,7 @@ def summarise(run: Run, name: str) -> Summary:
         mode=info.mode,
         seed=info.seed,
         created=info.created,
-        derived_from=f"{derived.run}, epoch {derived.epoch}" if derived else "",
+        derived_from=f"{derived.run}, epoch {derived.epoch}" if derived and not derived.trained else "",
         planned=info.epochs_planned,
         inference=_number(measured.get("seconds_per_case")),
         **last,

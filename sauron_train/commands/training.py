@@ -23,6 +23,7 @@ from sauron_train.commands.options import (
 )
 from sauron_train.config import parse
 from sauron_train.console import console, how_to_go_on, print_summary, stopped
+from sauron_train.errors import ConfigError
 from sauron_train.launch import in_processes
 from sauron_train.together import ended_together
 
@@ -49,6 +50,11 @@ def run(
         if ranks.leads():
             refuse_existing(out)
         config = config_of(recipe, changes)
+        if config.rival is not None:
+            raise ConfigError(
+                "the recipe has a section rival, which begins with a trained network: use `sauron-train rival`, or "
+                "leave it out"
+            )
         from sauron_train.experiment import Experiment  # noqa: PLC0415
         from sauron_train.trainer import Trainer  # noqa: PLC0415
 

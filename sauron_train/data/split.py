@@ -15,12 +15,13 @@ from sauron_train.errors import ConfigError, DataError
 def split_cases(dataset: Dataset, config: DataConfig, seed: int) -> Split:
     """Split the cases so that no patient is on both sides and each side has at least one.
 
-    `config.validation` is the share of the patients (not of the cases) that is kept for validation. The split depends
-    on the names and the seed only, not on the order of the files.
+    `config.validation` is the share of the patients (not of the cases) that is kept for validation. With `config.folds`
+    the seed deals the patients into folds of equal size, give or take one, and `config.fold` validates: over the folds
+    every patient does so exactly once. The split depends on the names and the seed only, not on the order of the files.
 
     Raises:
         ConfigError: `data.group_by` is no regular expression with exactly one group.
-        DataError: a case whose name does not match, or fewer than two patients.
+        DataError: a case whose name does not match, fewer than two patients, or fewer patients than folds.
     """
     groups = _groups(dataset.cases, config.group_by)
     if len(groups) < 2:
@@ -28,14 +29,21 @@ def split_cases(dataset: Dataset, config: DataConfig, seed: int) -> Split:
             f"{dataset.name} holds {_only(groups, config)}; a split into training and validation needs at least two"
         )
     names = sorted(groups)
-    wanted = round(config.validation * len(names))
-    count = min(max(wanted, 1), len(names) - 1)
     order = np.random.default_rng(seed).permutation(len(names))
-    kept = {names[i] for i in order[:count]}
+    kept = {names[i] for i in order[_validating(config, len(names), dataset.name)]}
     return Split(
         train=_members(groups, (name for name in names if name not in kept)),
         validation=_members(groups, (name for name in names if name in kept)),
     )
+
+
+def _validating(config: DataConfig, patients: int, dataset: str) -> slice:
+    """Which places in the drawn order of the patients validate."""
+    if config.folds is None:
+        return slice(min(max(round(config.validation * patients), 1), patients - 1))
+    if config.folds > patients:
+        raise DataError(f"{dataset} holds {patients} patients, which cannot be dealt into {config.folds} folds")
+    return slice(config.fold, None, config.folds)
 
 
 def _groups(cases: Iterable[Case], group_by: str | None) -> dict[str, list[Case]]:

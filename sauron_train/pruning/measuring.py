@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from sauron_train.errors import PruningError
 from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.pruning.policy import Measure
 from sauron_train.pruning.recording import tensors_in
+from sauron_train.pruning.report import excluded
 
 Group = tuple[str, ...]
 
@@ -121,5 +121,4 @@ def _channels(graph: ChannelGraph, group: Group) -> list[int]:
 
 def _protected(graph: ChannelGraph, group: Group, config: PruneConfig) -> frozenset[int]:
     """The channels of layers that `prune.exclude` names."""
-    excluded = [layer for layer in group if any(fnmatch.fnmatchcase(layer, p) for p in config.exclude)]
-    return frozenset(c for layer in excluded for c in graph.layers[layer].outputs.tolist())
+    return frozenset(c for layer in excluded(group, config.exclude) for c in graph.layers[layer].outputs.tolist())

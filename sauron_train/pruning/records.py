@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sauron_train.pruning.graph import Convolution, Cut
+from sauron_train.pruning.graph import ChannelGraph, Convolution, Cut
 from sauron_train.pruning.policy import Decision, Measure
 
 
@@ -73,3 +73,31 @@ def layer_record(layer: str, conv: Convolution, measure: Measure, decision: Deci
         {number[c]: number.get(reference) for c, reference in decision.removed.items() if c in number},
         {number[c]: measure.between(reference, c) for c, reference in decision.removed.items() if c in number},
     )
+
+
+def chosen_record(
+    graph: ChannelGraph,
+    measures: Mapping[str, Measure],
+    chosen: Mapping[str, Mapping[int, int]],
+    threshold: float = 0.0,
+) -> PruneRecord:
+    """The record of a cut that is not decided epoch by epoch.
+
+    Args:
+        graph: a network none of whose layers are tied.
+        measures: δ_prune by layer, with all maps as references.
+        chosen: layer name to the channels that go, each with the π that stands for it.
+        threshold: τ, if there is one.
+    """
+    cut = graph.cut_of(channel for removed in chosen.values() for channel in removed)
+    decisions = {layer: Decision(threshold, 0, False, removed, {}) for layer, removed in chosen.items()}
+    records = {layer: layer_record(layer, graph.layers[layer], measures[layer], d) for layer, d in decisions.items()}
+    return PruneRecord(cut, records)
+
+
+def with_nearest(measure: Measure, gone: Collection[int]) -> dict[int, int]:
+    """Channels that go, each with the nearest of those that stay."""
+    channels = [c for c in measure.channels if c in gone]
+    staying = [place for place, c in enumerate(measure.references) if c not in channels]
+    columns = {c: place for place, c in enumerate(measure.channels)}
+    return {c: measure.references[staying[int(measure.distances[staying, columns[c]].argmin())]] for c in channels}

@@ -19,9 +19,8 @@ def report(graph: ChannelGraph, exclude: Sequence[str] = ()) -> str:
     together = [" + ".join(group) for group in graph.groups() if len(group) > 1]
     if together:
         lines += ["Decided as one, because a sum or a group norm ties their maps:", *_indented(together)]
-    excluded = [name for name in graph.layers if any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)]
-    if excluded:
-        lines.append(f"Excluded, so never cut: {', '.join(excluded)}")
+    if left_out := excluded(graph.layers, exclude):
+        lines.append(f"Excluded, so never cut: {', '.join(left_out)}")
     if graph.reasons:
         by_reason: dict[str, list[str]] = {}
         for name, reason in graph.reasons.items():
@@ -32,6 +31,11 @@ def report(graph: ChannelGraph, exclude: Sequence[str] = ()) -> str:
         lines.append("Not understood, so what reaches it is left whole:")
         lines += _indented(f"{what} in {where}" for where, what in graph.not_understood.items())
     return "\n".join(lines)
+
+
+def excluded(layers: Iterable[str], exclude: Sequence[str]) -> list[str]:
+    """The layers that a user leaves out by patterns of their names."""
+    return [name for name in layers if any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

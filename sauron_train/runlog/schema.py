@@ -40,11 +40,15 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class Derived:
-    """Where a run came from that was not trained itself: the run, the epoch of its network, and what was done to it."""
+    """Where a run's network came from: the run, the epoch of its network, and what was done to it.
+
+    `trained` says whether it was trained on after that; without it the run has one epoch, and no training.
+    """
 
     run: str
     epoch: int
     how: str
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,10 @@ class RunInfo:
 
     `mode` names how it was trained, as in Appendix A of the paper: see `Config.mode`. `flops` and `parameters` are
     those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two.
-    `analysed` is when the maps were measured again, if they were; `derived_from` is set in a run that was not trained
-    but made from the network of another; `processes` is how many trained it together. `orientation` says where the axes
-    of all training images lead as the network saw them, such as "RAS", "" where they differ or it is not known;
-    `spacing` is their median voxel size in mm. Times are UTC in ISO 8601.
+    `analysed` is when the maps were measured again, if they were; `derived_from` is set in a run that was made from the
+    network of another; `processes` is how many trained it together. `orientation` says where the axes of all training
+    images lead as the network saw them, such as "RAS", "" where they differ or it is not known; `spacing` is their
+    median voxel size in mm. Times are UTC in ISO 8601.
     """
 
     status: Status

@@ -80,14 +80,17 @@ class RunWriter:
 
         Args:
             path: the run folder.
-            info: where and with what it goes on; None = as before. When it began and was analysed stays.
+            info: where and with what it goes on; None = as before. When and from what it began, and when it was
+                analysed, stays.
 
         Raises:
             RunError: no run, or a damaged one.
         """
         run = Run(path)
         last, before = run.last_epoch, run.info
-        info = replace(info or before, created=before.created, analysed=before.analysed)
+        info = replace(
+            info or before, created=before.created, analysed=before.analysed, derived_from=before.derived_from
+        )
         files.sweep(path)
         for name, epoch_of in ((files.EPOCHS, _first_cell), (files.LAYERS, _first_cell), (files.PRUNINGS, _json_epoch)):
             lines = whole_lines(path / name).splitlines(keepends=True)

@@ -82,8 +82,9 @@ class Origin(Panel):
         if view is None or derived is None:
             return
         told = f"Made from the network of <b>{esc(derived.run)}</b> at epoch {esc(derived.epoch)}: {esc(derived.how)}."
+        then = "It was trained on from there." if derived.trained else "Nothing was trained, so it has this one epoch."
         kept = " <b>Not saved</b>: it goes with this page, in a notebook with its kernel." if guest else ""
-        self.line.value = f'<p class="sauron-note">{told} Nothing was trained, so it has this one epoch.{kept}</p>'
+        self.line.value = f'<p class="sauron-note">{told} {then}{kept}</p>'
         if guest:
             self.keeping.offer(view.name, folder_name(view.name))
 

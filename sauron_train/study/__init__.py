@@ -1,0 +1,1 @@
+"""Studies: settings x seeds x folds, trained into run folders, and brought together in tables."""

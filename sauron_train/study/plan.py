@@ -1,0 +1,209 @@
+"""From a study file to the runs that it asks for: which, in which order, and by which command each begins."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sauron_train import recipes
+from sauron_train.config import Config, parse
+from sauron_train.errors import ConfigError
+from sauron_train.keys import with_overrides
+from sauron_train.rival_config import rival_config
+from sauron_train.study.file import Arm, Keys, RivalArm, Study
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says otherwise than the file, and where things are.
+
+    `recipes` and `data` go by arm; "" stands for all arms that are not named. `training` says whether data are needed.
+    """
+
+    out: Path
+    recipes: Mapping[str, str]
+    data: Mapping[str, str]
+    changes: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study.
+
+    Attributes:
+        name: of its folder.
+        arm: which setting, values of the grid included.
+        seed: its seed.
+        fold: which fold validates; None without cross-validation.
+        config: what it is trained by; of a rival all but `rival.flops`, which the run that it is matched with decides.
+        begin: words after `sauron-train` that begin it.
+        folder: its run folder.
+        data: folder of its data set.
+        needs: names of the runs that must be finished before.
+        wanted: whether `--only` and `--seed` leave it in.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    fold: int | None
+    config: Config
+    begin: tuple[str, ...]
+    folder: Path
+    data: str
+    needs: tuple[str, ...] = ()
+    wanted: bool = True
+
+
+def plan(study: Study, asked: Asked) -> list[Planned]:
+    """All runs of a study, wanted or not, in the order in which they are to begin.
+
+    That is the first seed and fold of every arm, then the next, so that a study which is stopped early still compares.
+
+    Raises:
+        ConfigError: a recipe, a key or a value that cannot be used, an arm without data, or an unknown `--only`.
+    """
+    _check_arms(study, asked)
+    planned: dict[str, Planned] = {}
+    folds: Sequence[int | None] = (None,) if study.folds is None else range(study.folds)
+    for seed, fold in itertools.product(study.seeds, folds):
+        for name, arm in study.arms.items():
+            if isinstance(arm, Arm):
+                for grid in _grid(study):
+                    _add(planned, _trained(study, name, arm, grid, asked, seed, fold))
+        for name, arm in study.arms.items():
+            if isinstance(arm, RivalArm):
+                _add(planned, _rival(study, name, arm, planned, asked, seed, fold))
+    return list(planned.values())
+
+
+def by_arm(values: Sequence[str], study: Study, option: str) -> dict[str, str]:
+    """Values for all arms or, as in `rats=DATA`, for one.
+
+    Raises:
+        ConfigError: two for the same arm.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        arm, equals, rest = value.partition("=")
+        name, what = (arm, rest) if equals and arm in study.arms else ("", value)
+        if name in found:
+            whom = f"arm {name}" if name else "all arms"
+            raise ConfigError(f"{option} is given twice for {whom}; with several, name arms as in {option} ARM=VALUE")
+        found[name] = what
+    return found
+
+
+def as_changes(keys: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys, dotted or nested, as `section.key=value` with values as YAML."""
+    changes: list[str] = []
+    for key, value in keys.items():
+        if isinstance(value, Mapping):
+            changes += as_changes(value, f"{prefix}{key}.")
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+            changes.append(f"{prefix}{key}={text.strip().removesuffix('...').strip()}")
+    return changes
+
+
+def _check_arms(study: Study, asked: Asked) -> None:
+    for name in asked.only:
+        if name not in study.arms:
+            near = difflib.get_close_matches(name, study.arms, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(study.arms)}"
+            raise ConfigError(f"--only {name}: the study has no such arm; {hint}")
+    for seed in asked.seeds:
+        if seed not in study.seeds:
+            raise ConfigError(
+                f"--seed {seed}: the study has the seeds {', '.join(map(str, study.seeds))}; add it to its file"
+            )
+
+
+def _wanted(study: Study, name: str, asked: Asked, seed: int) -> bool:
+    """Whether an arm is named, or what a rival that is named begins with, and the seed is."""
+    if asked.seeds and seed not in asked.seeds:
+        return False
+    if not asked.only or name in asked.only:
+        return True
+    rivals = [study.arms[other] for other in asked.only]
+    return any(isinstance(arm, RivalArm) and name in (arm.of, arm.match) for arm in rivals)
+
+
+def _grid(study: Study) -> Iterator[Keys]:
+    for values in itertools.product(*study.grid.values()):
+        yield dict(zip(study.grid, values, strict=True))
+
+
+def _add(planned: dict[str, Planned], run: Planned) -> None:
+    if run.name in planned:
+        raise ConfigError(f"two runs of the study would be called {run.name}; name its arms otherwise")
+    planned[run.name] = run
+
+
+def _trained(study: Study, name: str, arm: Arm, grid: Keys, asked: Asked, seed: int, fold: int | None) -> Planned:
+    recipe = asked.recipes.get(name) or asked.recipes.get("") or arm.recipe or study.recipe
+    data = asked.data.get(name) or asked.data.get("") or study.data or ""
+    wanted = _wanted(study, name, asked, seed)
+    if asked.training and wanted and not data:
+        raise ConfigError(
+            f"no data set is named for arm {name}; give --data DATA, or --data {name}=DATA where arms have others, or "
+            "leave arms out with --only"
+        )
+    changes = [
+        *as_changes(study.set_),
+        *asked.changes,
+        *as_changes(arm.set_),
+        *as_changes(grid),
+        *as_changes(_place(study, seed, fold)),
+    ]
+    try:
+        config = parse(with_overrides(recipes.load(recipe), changes))
+    except ConfigError as error:
+        raise ConfigError(f"arm {name}: {error}") from None
+    full = "_".join([name, *(f"{key.split('.')[-1]}_{_in_a_name(value)}" for key, value in grid.items())])
+    folder = asked.out / _run_name(full, seed, fold)
+    words = ("run", "--recipe", recipe, "--data", data, "--out", str(folder))
+    begin = (*words, *(word for change in changes for word in ("--set", change)))
+    return Planned(folder.name, full, seed, fold, config, begin, folder, data, wanted=wanted)
+
+
+def _rival(
+    study: Study, name: str, arm: RivalArm, planned: Mapping[str, Planned], asked: Asked, seed: int, fold: int | None
+) -> Planned:
+    base, match = (planned[_run_name(other, seed, fold)] for other in (arm.of, arm.match))
+    if not match.config.prune.enabled:
+        raise ConfigError(f"arm {name} is matched with {arm.match}, which is not pruned; name one that is, with match")
+    epochs = arm.epochs(base.config.epochs)
+    changes = as_changes(arm.set_)
+    try:
+        config = rival_config(base.config, arm.rival, 1.0, epochs, changes)
+    except ConfigError as error:
+        raise ConfigError(f"arm {name}: {error}") from None
+    folder = asked.out / _run_name(name, seed, fold)
+    words = ("rival", str(base.folder), "--method", arm.rival, "--match", str(match.folder))
+    more = ("--fine-tune", str(epochs), "--data", base.data, "--out", str(folder))
+    begin = (*words, *more, *(word for change in changes for word in ("--set", change)))
+    needs, wanted = (base.name, match.name), _wanted(study, name, asked, seed)
+    return Planned(folder.name, name, seed, fold, config, begin, folder, base.data, needs, wanted)
+
+
+def _place(study: Study, seed: int, fold: int | None) -> Keys:
+    return {"seed": seed} if fold is None else {"seed": seed, "data.folds": study.folds, "data.fold": fold}
+
+
+def _run_name(arm: str, seed: int, fold: int | None) -> str:
+    return f"{arm}_seed_{seed}" + ("" if fold is None else f"_fold_{fold}")
+
+
+def _in_a_name(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in text).strip("_")

@@ -1,0 +1,149 @@
+"""A study's runs as one table: a row per run, and per arm their mean, spread, and difference to the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sauron_train.errors import SauronError
+from sauron_train.runlog import Run
+from sauron_train.study.plan import Planned
+from sauron_train.study.work import state
+
+_LAST = 3
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table of arms: which of the runs' columns it is the mean of, and how it is written.
+
+    Those that are `brief` fit beside each other on a terminal.
+    """
+
+    column: str
+    heading: str
+    digits: int
+    percent: bool = False
+    signed: bool = False
+    brief: bool = True
+
+    def cell(self, values: pd.Series[float]) -> str:
+        """Mean and standard deviation of the runs of an arm that have a value."""
+        known = values.dropna() * (100 if self.percent else 1)
+        if known.empty:
+            return "–"
+        sign = "+" if self.signed else ""
+        text = f"{known.mean():{sign}.{self.digits}f}".replace("-", "−")
+        text += f" ± {known.std(ddof=1):.{self.digits}f}" if len(known) > 1 else ""
+        return f"{text} %" if self.percent else text
+
+
+MEASURES = (
+    Measure("dice", "Dice", 3),
+    Measure("dice_difference", "Δ Dice", 3, signed=True),
+    Measure("hd95_mm", "HD95 (mm)", 2),
+    Measure("dice_original", "Dice, original grid", 3, brief=False),
+    Measure("dice_original_difference", "Δ Dice, original grid", 3, signed=True, brief=False),
+    Measure("hd95_original_mm", "HD95 (mm), original grid", 2, brief=False),
+    Measure("filters", "filters", 0, percent=True, brief=False),
+    Measure("parameters", "parameters", 0, percent=True, brief=False),
+    Measure("flops", "FLOPs", 0, percent=True),
+    Measure("minutes", "min", 1),
+)
+_COMPARED = ("dice", "dice_original")
+_WHO = ("run", "arm", "seed", "fold", "status", "dataset", "mode", "epochs")
+
+
+def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
+    """One row per run that was begun, in the order of the plan.
+
+    Returns:
+        run, arm, seed, fold, status, dataset, mode, epochs; dice and hd95_mm of the last epoch on the validation cases
+        (means over labels), dice_last3 (mean of the last three epochs) and dice_LABEL; dice_original and
+        hd95_original_mm as `sauron-train evaluate` found them; filters, parameters and flops as shares of what the
+        network had before; minutes of training and validation; and `*_difference` to the baseline of the same seed and
+        fold. Runs that are not finished have no more than what they are.
+    """
+    rows = [_row(run) for run in planned if state(run.folder) != "absent"]
+    table = pd.DataFrame(rows, columns=list(dict.fromkeys([*_WHO, *(key for row in rows for key in row)])))
+    for column in (name for name in _COMPARED if name in table and baseline is not None):
+        by_place = table[table["arm"] == baseline].set_index(["seed", "fold"])[column].to_dict()
+        pairs = zip(table["seed"], table["fold"], table[column], table["arm"], strict=True)
+        table[f"{column}_difference"] = [
+            math.nan if arm == baseline else value - by_place.get((seed, fold), math.nan)
+            for seed, fold, value, arm in pairs
+        ]
+    return table
+
+
+def arm_rows(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm: how many finished runs, and mean, sd, smallest and largest of every measure."""
+    rows = []
+    for arm, group in _finished(runs).groupby("arm", sort=False):
+        row: dict[str, Any] = {"arm": arm, "runs": len(group)}
+        for measure in _present(runs):
+            values = group[measure.column].dropna()
+            spread = {"mean": values.mean(), "sd": values.std(ddof=1), "low": values.min(), "high": values.max()}
+            row |= {f"{measure.column}_{name}": value for name, value in spread.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def shown_arms(runs: pd.DataFrame, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """The table of arms as a person reads it: headings, and cells of mean ± standard deviation over runs."""
+    measures = [measure for measure in _present(runs) if measure.brief or not brief]
+    rows = [
+        [str(arm), str(len(group)), *(measure.cell(group[measure.column]) for measure in measures)]
+        for arm, group in _finished(runs).groupby("arm", sort=False)
+    ]
+    return ["arm", "runs", *(measure.heading for measure in measures)], rows
+
+
+def _finished(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[runs["status"] == "finished"]
+
+
+def _present(runs: pd.DataFrame) -> list[Measure]:
+    done = _finished(runs)
+    return [m for m in MEASURES if m.column in done and done[m.column].notna().any()]
+
+
+def _row(planned: Planned) -> dict[str, Any]:
+    who: dict[str, Any] = {"run": planned.name, "arm": planned.arm, "seed": planned.seed, "fold": -1}
+    if planned.fold is not None:
+        who["fold"] = planned.fold
+    try:
+        run = Run(planned.folder)
+        info, epochs = run.info, run.epochs()
+        what: dict[str, Any] = {"status": run.status, "dataset": info.dataset, "mode": info.mode, "epochs": len(epochs)}
+        if run.status != "finished" or epochs.empty:
+            return who | what
+        return who | what | _ending(run, epochs) | _evaluated(run)
+    except SauronError:
+        return who | {"status": "damaged"}
+
+
+def _ending(run: Run, epochs: pd.DataFrame) -> dict[str, float]:
+    info, last = run.info, epochs.iloc[-1]
+    distances = [last[name] for name in epochs.columns if name.startswith("hd95_")]
+    known = [float(value) for value in distances if pd.notna(value)]
+    return {
+        "dice": float(last["val_dice"]),
+        "dice_last3": float(epochs["val_dice"].iloc[-_LAST:].mean()),
+        **{name: float(last[name]) for name in epochs.columns if name.startswith("dice_")},
+        "hd95_mm": sum(known) / len(known) if known else math.nan,
+        "filters": float(last["filters"]) / sum(layer.filters for layer in info.layers),
+        "parameters": float(last["parameters"]) / info.parameters,
+        "flops": float(last["flops"]) / info.flops,
+        "minutes": float(epochs["seconds"].sum()) / 60,
+    }
+
+
+def _evaluated(run: Run) -> dict[str, float]:
+    found = run.evaluation() or {}
+    named = {"dice_original": found.get("mean_dice"), "hd95_original_mm": found.get("mean_hd95_mm")}
+    return {key: float(value) for key, value in named.items() if value is not None}

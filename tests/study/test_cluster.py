@@ -1,0 +1,85 @@
+"""Runs as jobs, by the real submitit and its local executor: also one that is pre-empted while it trains."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from small import epochs_of, small, trained_alike, until, words
+
+from sauron_train.errors import ConfigError
+from sauron_train.experiment import Experiment
+from sauron_train.runlog import Run
+from sauron_train.study.cluster import Cluster, job_parameters
+from sauron_train.study.work import Work
+from sauron_train.trainer import Trainer
+
+pytest.importorskip("submitit")
+LONGER = "epochs=14"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds a job's process in /proc")
+@pytest.mark.usefixtures("_same_threads")
+def test_a_job_that_is_preempted_requeues_and_resumes(phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    begin = ("run", "--recipe", "phantom2d", "--data", str(phantom), "--out", str(out / "a_seed_0"), *words(LONGER))
+    work = Work(out / "a_seed_0", begin, str(phantom), False, out / "logs" / "a_seed_0.log")
+    handle = Cluster(out, "local", {}, None).start(work)
+    controller = int(handle._job.job_id)  # type: ignore[attr-defined]
+    until(lambda: epochs_of(work.folder) >= 2)
+    # As Slurm does it: all processes of the job are asked to end, and then told that it is pre-empted.
+    training, (task,) = Run(work.folder).info.pid, children(controller)
+    assert training in children(task)
+    for pid in (training, task):
+        os.kill(pid, signal.SIGTERM)
+    for pid in (task, training):
+        os.kill(pid, signal.SIGUSR2)
+    until(lambda: task not in children(controller))
+    # Meanwhile another study that watches the same folder does not submit it a second time.
+    other = Cluster(out, "local", {}, None).start(work)
+    assert other._job.job_id == str(controller)  # type: ignore[attr-defined]
+    until(handle.ended)
+    assert handle.problem == ""
+    log = work.log.read_text()
+    assert log.count("$ sauron-train run") == 1
+    assert log.count("$ sauron-train resume") == 1
+    Trainer(Experiment.prepare(small(LONGER), phantom), tmp_path / "alone").run()
+    assert trained_alike(Run(work.folder), Run(tmp_path / "alone"))
+    assert not list(work.folder.rglob("*.pkl")), "no pickle lies in a run folder"
+    assert list((out / "jobs").rglob("*.pkl"))
+    until(Cluster(out, "local", {}, None).start(work).ended)
+    assert work.log.read_text() == log, "a run that is finished is left as it is"
+
+
+def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
+    begin = ("run", "--recipe", "phantom2d", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "a"))
+    handle = Cluster(tmp_path, "local", {}, 1).start(Work(tmp_path / "a", begin, "", False, tmp_path / "a.log"))
+    until(handle.ended)
+    assert "nowhere" in handle.problem
+    assert "whose own log is in" in handle.problem
+
+
+def test_what_jobs_ask_for_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert job_parameters(["timeout_min=60", "slurm_partition=gpu", "mem_gb=1.5"]) == {
+        "timeout_min": 60,
+        "slurm_partition": "gpu",
+        "mem_gb": 1.5,
+    }
+    with pytest.raises(ConfigError, match="must have the form KEY=VALUE"):
+        job_parameters(["timeout_min"])
+    with pytest.raises(ConfigError, match="say how long a job may take at a time"):
+        Cluster(tmp_path, "slurm", {"gpus_per_node": 1}, None)
+    with pytest.raises(ConfigError, match="a run is one process, so nodes must be 1"):
+        Cluster(tmp_path, "local", {"nodes": 2}, None)
+    with pytest.raises(ConfigError, match="timeout") as error:
+        Cluster(tmp_path, "local", {"timeout": 2}, None)
+    assert "\n" not in str(error.value)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no Slurm on this machine"):
+        Cluster(tmp_path, "slurm", {"timeout_min": 60}, None)

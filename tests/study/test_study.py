@@ -1,0 +1,217 @@
+"""A study from its file to its tables, in real processes: stopped, gone on with, changed, and with runs that fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from small import epochs_of, small, trained_alike, until, words
+from typer.testing import CliRunner, Result
+
+from sauron_train.cli import app
+from sauron_train.errors import SauronError
+from sauron_train.experiment import Experiment
+from sauron_train.runlog import Run
+from sauron_train.study.plan import Planned
+from sauron_train.study.schedule import Handle, InterruptedStudyError, carry_out
+from sauron_train.study.work import Work
+from sauron_train.trainer import Trainer
+
+ARMS = {
+    "baseline": {"prune.enabled": False, "loss.lambda": 0},
+    "sauron": {},
+    "l1": {"rival": "l1", "fine_tune": 2},
+    "lost": {},
+}
+
+
+def study(*options: str | Path) -> Result:
+    return CliRunner().invoke(app, ["study", *map(str, options)])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"recipe": "phantom2d", "arms": ARMS, "ends_in": ["comparison", "table4", "maps"]}))
+    return path
+
+
+@pytest.mark.usefixtures("_same_threads")
+def test_a_study_is_stopped_and_gone_on_with_to_its_tables(file: Path, phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    order = [file, "--data", phantom, "--data", f"lost={tmp_path / 'nowhere'}", "--out", out, "--jobs", "2", *words()]
+    listed = study(*order, "--dry-run")
+    assert listed.exit_code == 0
+    assert "4 arms x 1 seed = 4 runs: 4 to begin" in listed.output
+    assert not out.exists(), "a dry run writes nothing"
+
+    program = [sys.executable, "-m", "sauron_train", "study", *map(str, order)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        until(lambda: epochs_of(out / "sauron_seed_0") >= 2)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[0]
+    assert process.returncode == 130
+    assert "Go on with the same command." in said
+    assert Run(out / "sauron_seed_0").status in ("stopped", "finished")
+
+    done = study(*order)
+    assert done.exit_code == 1, done.output
+    assert f"lost_seed_0: {tmp_path / 'nowhere'}" in done.output, "the reason of what failed is told"
+    assert {
+        name: Run(out / name).status for name in ("baseline_seed_0", "sauron_seed_0", "l1_seed_0")
+    } == dict.fromkeys(("baseline_seed_0", "sauron_seed_0", "l1_seed_0"), "finished")
+    Trainer(Experiment.prepare(small(), phantom), tmp_path / "alone").run()
+    assert trained_alike(Run(out / "sauron_seed_0"), Run(tmp_path / "alone")), "as if it had never been stopped"
+    check_tables(out)
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    again = study(file, "--data", phantom, "--out", out, "--only", "l1", *words())
+    assert again.exit_code == 0
+    assert "3 arms x 1 seed = 3 runs: 3 finished" in again.output
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before, "nothing is done twice"
+    assert_guarded(file, out)
+
+
+def check_tables(out: Path) -> None:
+    results = pd.read_csv(out / "results.csv").set_index("run")
+    assert set(results.index) == {"baseline_seed_0", "sauron_seed_0", "l1_seed_0"}
+    for name, row in results.iterrows():
+        run = Run(out / str(name))
+        last = run.epochs().iloc[-1]
+        assert row["dice"] == pytest.approx(last["val_dice"], rel=1e-4)
+        assert row["flops"] == pytest.approx(last["flops"] / run.info.flops, rel=1e-4)
+    base = results.loc["baseline_seed_0"]
+    assert results.loc["l1_seed_0", "dice_difference"] == pytest.approx(
+        results.loc["l1_seed_0", "dice"] - base["dice"], abs=1e-4
+    )
+    assert np.isnan(base["dice_difference"])
+    assert results.loc["l1_seed_0", "flops"] <= results.loc["sauron_seed_0", "flops"] < 1 == base["flops"]
+    arms = pd.read_csv(out / "table.csv").set_index("arm")
+    assert arms.loc["sauron", "dice_mean"] == pytest.approx(results.loc["sauron_seed_0", "dice"])
+    assert len((out / "table.md").read_text().splitlines()) == 2 + 3
+    assert (out / "table.tex").read_text().count(r" \\") == 1 + 3
+    curves = pd.read_csv(out / "curves.csv")
+    assert curves.groupby("arm")["epoch"].max().to_dict() == {"baseline": 5, "sauron": 5, "l1": 3}
+    layers = {layer.name for layer in Run(out / "sauron_seed_0").info.layers}
+    assert set(pd.read_csv(out / "table4.csv")["layer"]) == layers
+
+
+def assert_guarded(file: Path, out: Path) -> None:
+    """What was trained stays what it is: settings that changed and arms that went are refused."""
+
+    def refused(sentence: str, *more: str, **arms: object) -> None:
+        changed = file.with_name("changed.yaml")
+        changed.write_text(yaml.safe_dump({"recipe": "phantom2d", "arms": {**ARMS, **arms}}))
+        result = study(changed, "--data", "x", "--out", out, *words(*more))
+        assert isinstance(result.exception, SauronError)
+        assert sentence in str(result.exception)
+
+    refused("run sauron_seed_0 began with loss.window 2, but the study says 3 now", sauron={"loss.window": 3})
+    refused("run l1_seed_0 began with epochs 3, but the study says 5 now", l1={"rival": "l1", "fine_tune": 4})
+    refused("began with epochs 5, but the study says 6 now", "epochs=6", l1={"rival": "l1", "fine_tune": 2})
+    file.write_text(yaml.safe_dump({"recipe": "phantom2d", "arms": {"baseline": ARMS["baseline"]}}))
+    result = study(file, "--data", "x", "--out", out, *words())
+    assert "run l1_seed_0 is in" in str(result.exception)
+    shutil.rmtree(out / "l1_seed_0")
+    shutil.rmtree(out / "sauron_seed_0")
+    assert study(file, "--out", out, "--table", *words()).exit_code == 0
+    assert list(pd.read_csv(out / "results.csv")["run"]) == ["baseline_seed_0"]
+
+
+def test_nothing_finished_makes_no_table(file: Path, tmp_path: Path) -> None:
+    result = study(file, "--out", tmp_path / "runs", "--table", *words())
+    assert "is finished yet, so there is nothing to make a table of" in str(result.exception)
+
+
+class Written(Handle):
+    """A run that leaves a file when it has been asked often enough, or a problem."""
+
+    def __init__(self, work: Work, problem: str) -> None:
+        self._work, self._problem, self._asked = work, problem, 0
+
+    def ended(self) -> bool:
+        self._asked += 1
+        return self._asked > 1
+
+    @property
+    def problem(self) -> str:
+        return self._problem
+
+
+class Diary:
+    """Runs nothing but the order of things, which it writes down."""
+
+    def __init__(self, jobs: int | None, failing: Sequence[str] = (), interrupt_at: str = "") -> None:
+        self.jobs, self._failing, self._interrupt_at = jobs, failing, interrupt_at
+        self.events: list[str] = []
+        self.together = 0
+        self._now = 0
+
+    def start(self, work: Work) -> Handle:
+        if work.folder.name == self._interrupt_at:
+            raise KeyboardInterrupt
+        return Written(work, "it fell over" if work.folder.name in self._failing else "")
+
+    def leave(self, handles: Sequence[Handle]) -> str:
+        return f"{len(handles)} were running"
+
+    def started(self, planned: Planned, running: int) -> None:
+        self.events.append(f"+{planned.name}")
+        self.together = max(self.together, running)
+
+    def ended(self, planned: Planned, problem: str) -> None:
+        self.events.append(f"-{planned.name}")
+
+    def look(self, running: Sequence[Planned], waiting: Sequence[Planned]) -> None:
+        """Nothing to see."""
+
+
+def of_a_plan(tmp_path: Path) -> tuple[list[Planned], dict[str, Work]]:
+    def run(name: str, *needs: str) -> Planned:
+        return Planned(name, name, 0, None, small(), ("run",), tmp_path / name, "", needs)
+
+    runs = [run("a"), run("b"), run("of_both", "a", "b"), run("c")]
+    return runs, {each.name: Work.of(each, False) for each in runs}
+
+
+def test_what_others_need_comes_first_and_not_too_many_run(tmp_path: Path) -> None:
+    runs, works = of_a_plan(tmp_path)
+    diary = Diary(2)
+    assert carry_out(runs, works, diary, diary) == {}
+    assert diary.together == 2
+    assert diary.events.index("+of_both") > max(diary.events.index("-a"), diary.events.index("-b"))
+    assert diary.events[:2] == ["+a", "+b"]
+    assert sorted(diary.events) == sorted(f"{sign}{run.name}" for run in runs for sign in "+-")
+
+
+def test_a_failure_takes_only_what_needs_it(tmp_path: Path) -> None:
+    runs, works = of_a_plan(tmp_path)
+    diary = Diary(None, failing=["b"])
+    problems = carry_out(runs, works, diary, diary)
+    assert problems == {"b": "it fell over", "of_both": "it needs b, which is not finished"}
+    assert "+of_both" not in diary.events
+    (tmp_path / "c").mkdir()
+    assert "is no run folder that can be read" in carry_out(runs, works, Diary(None), diary)["c"]
+
+
+def test_interrupted_it_says_what_becomes_of_what_runs(tmp_path: Path) -> None:
+    runs, works = of_a_plan(tmp_path)
+    diary = Diary(None, interrupt_at="c")
+    with pytest.raises(InterruptedStudyError, match="2 were running"):
+        carry_out(runs, works, diary, diary)
+
+
+def test_a_run_that_is_trained_by_another_process_is_waited_for(tmp_path: Path) -> None:
+    from sauron_train.study.processes import Processes  # noqa: PLC0415
+
+    assert Processes(2, {"OMP_NUM_THREADS": "7"})._surroundings(0)["OMP_NUM_THREADS"] == "7"
+    assert int(Processes(os.cpu_count() or 1, {})._surroundings(0)["OMP_NUM_THREADS"]) == 1

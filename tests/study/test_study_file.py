@@ -1,0 +1,208 @@
+"""Study files: what they ask for, run by run, and sentences for what they cannot mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sauron_train import recipes
+from sauron_train.cli import app
+from sauron_train.config import parse
+from sauron_train.errors import ConfigError, RunError
+from sauron_train.keys import with_overrides
+from sauron_train.study.file import load
+from sauron_train.study.folder import COPY, check_folder, keep_copy, working_in
+from sauron_train.study.plan import Asked, Planned, as_changes, by_arm, plan
+from sauron_train.study.processes import visible_gpus
+from sauron_train.study.tabular import latex, markdown
+
+SHIPPED = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.yaml"))
+TWO = {"recipe": "phantom2d", "arms": {"baseline": {"prune.enabled": False, "loss.lambda": 0}, "sauron": {}}}
+
+
+def written(folder: Path, **keys: object) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(TWO | keys))
+    return path
+
+
+def planned(path: Path, **asked: object) -> list[Planned]:
+    values = {"out": Path("/runs"), "recipes": {}, "data": {"": "/data"}, **asked}
+    return plan(load(path), Asked(**values))  # type: ignore[arg-type]
+
+
+def test_every_shipped_study_can_be_trained_as_in_the_paper() -> None:
+    assert [path.stem for path in SHIPPED] == ["benchmark", "clusterability", "normalization", "unpruned_maps"]
+    modes = {path.stem: {run.arm: run.config.mode for run in planned(path)} for path in SHIPPED}
+    assert modes == {
+        "benchmark": {"baseline": "baseline", "sauron": "maps", "lambda_0": "λ=0", "fpgm": "fpgm", "l1": "l1"},
+        "clusterability": {"delta_opt": "maps, not pruned", "control": "baseline"},
+        "normalization": {"baseline": "baseline", "maps": "maps", "none": "none", "distances": "distances"},
+        "unpruned_maps": {"rats": "baseline", "acdc": "baseline", "kits19": "baseline"},
+    }
+    for path in SHIPPED:
+        for run in planned(path):
+            if run.begin[0] == "run":
+                changes = [run.begin[i + 1] for i, word in enumerate(run.begin) if word == "--set"]
+                assert parse(with_overrides(recipes.load(run.begin[2]), changes)) == run.config, "the command means it"
+
+
+def test_seeds_come_before_arms_and_rivals_after_what_they_need(tmp_path: Path) -> None:
+    arms = TWO["arms"] | {"l1": {"rival": "l1", "fine_tune": 0.5, "optimizer.lr": 0.01}}  # type: ignore[operator]
+    runs = planned(written(tmp_path, arms=arms, seeds=[3, 4], folds=2))
+    assert [run.name for run in runs][:6] == [
+        *("baseline_seed_3_fold_0", "sauron_seed_3_fold_0", "l1_seed_3_fold_0"),
+        *("baseline_seed_3_fold_1", "sauron_seed_3_fold_1", "l1_seed_3_fold_1"),
+    ]
+    assert len(runs) == len({run.name for run in runs}) == 12
+    rival = runs[2]
+    assert rival.needs == ("baseline_seed_3_fold_0", "sauron_seed_3_fold_0")
+    assert rival.config.epochs == 22
+    assert rival.config.optimizer.lr == 0.01
+    assert (rival.config.seed, rival.config.data.folds, rival.config.data.fold) == (3, 2, 0)
+    assert {(run.config.data.fold, run.config.seed) for run in runs} == {(f, s) for f in (0, 1) for s in (3, 4)}
+
+
+def test_a_grid_is_every_combination(tmp_path: Path) -> None:
+    runs = planned(written(tmp_path, grid={"loss.window": [2, 3], "prune.threshold_max": [0.25, 0.5]}))
+    assert len(runs) == 8
+    assert "sauron_window_3_threshold_max_0.25_seed_0" in {run.name for run in runs}
+    assert {(run.config.loss.window, run.config.prune.threshold_max) for run in runs} == {
+        (window, threshold) for window in (2, 3) for threshold in (0.25, 0.5)
+    }
+
+
+def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path) -> None:
+    path = written(tmp_path, set={"epochs": 5, "prune.first_epoch": 2}, data="/from/file")
+    study = load(path)
+    baseline, sauron = planned(
+        path,
+        changes=("epochs=7", "prune.enabled=true"),
+        recipes=by_arm(["sunnybrook2d", "sauron=phantom2d"], study, "--recipe"),
+        data=by_arm(["sauron=/other"], study, "--data"),
+    )
+    assert (baseline.config.name, sauron.config.name) == ("sunnybrook2d", "phantom2d")
+    assert (baseline.config.epochs, baseline.config.prune.enabled) == (7, False)
+    assert (baseline.data, sauron.data) == ("/from/file", "/other")
+    with pytest.raises(ConfigError, match="--data is given twice for all arms"):
+        by_arm(["/a", "/b"], study, "--data")
+
+
+def test_only_some_arms_with_what_their_rivals_need() -> None:
+    benchmark = next(path for path in SHIPPED if path.stem == "benchmark")
+    runs = planned(benchmark, only=("fpgm",))
+    assert {run.arm for run in runs if run.wanted} == {"baseline", "sauron", "fpgm"}
+    maps = next(path for path in SHIPPED if path.stem == "unpruned_maps")
+    assert [run.arm for run in planned(maps, only=("acdc",), data={"acdc": "/acdc"}) if run.wanted] == ["acdc"]
+    with pytest.raises(ConfigError, match="no data set is named for arm kits19; give --data DATA, or --data kits19="):
+        planned(maps, data={"acdc": "/acdc", "rats": "/rats"})
+    with pytest.raises(ConfigError, match="--only rat: the study has no such arm; did you mean 'rats'"):
+        planned(maps, only=("rat",))
+
+
+def test_keys_are_written_as_they_are_read() -> None:
+    keys = {
+        "data": {"patch": [64, 64], "group_by": "^(.*)_E[DS]$"},
+        "prune.last_epoch": None,
+        "loss.normalization": "off",
+    }
+    read = with_overrides({}, as_changes(keys))
+    assert read == {
+        "data": {"patch": [64, 64], "group_by": "^(.*)_E[DS]$"},
+        "prune": {"last_epoch": None},
+        "loss": {"normalization": "off"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"arm": {}}, "unknown key 'arm'; did you mean 'arms'"),
+        ({"xyzzy": 1}, "unknown key 'xyzzy'; docs/studies.md lists all keys"),
+        ({"arms": {}}, "arms"),
+        ({"arms": {"a b": {}}}, "arm 'a b' names folders"),
+        ({"arms": {"a": 3}}, "arm a must be a table of keys and values"),
+        ({"arms": {"a": {"loss.lamda": 1}}}, r"arm a: unknown key 'loss\.lamda'; did you mean 'loss\.lambda'"),
+        ({"arms": {"a": {"recipe": "phantom2"}}}, "arm a: there is no recipe 'phantom2'; did you mean 'phantom2d'"),
+        ({"arms": {"a": {}, "b": {"rival": "l2", "of": "a"}}}, "arm b: rival must be 'fpgm' or 'l1'"),
+        ({"arms": {"sauron": {}, "b": {"rival": "l1"}}}, "of of arm b is 'baseline', which is no arm"),
+        ({"arms": {"base": {}, "b": {"rival": "l1", "of": "bas", "match": "base"}}}, "did you mean 'base'"),
+        (
+            {"arms": {"a": {"prune.enabled": False}, "b": {"rival": "l1", "of": "a", "match": "a"}}},
+            "arm b is matched with a, which is not pruned",
+        ),
+        ({"arms": {"a": {}, "b": {"rival": "l1", "of": "a", "match": "a"}}, "grid": {"seed": [1]}}, "is a rival, for"),
+        ({"grid": {"loss.window": []}}, "grid.loss.window"),
+        ({"grid": {"loss.window": [2, 2]}}, "two runs of the study would be called baseline_window_2_seed_0"),
+        ({"seeds": [0, 0]}, "names one twice"),
+        ({"seeds": [-1]}, "seeds.0 must be at least 0"),
+        ({"folds": 1}, "folds must be at least 2"),
+        ({"baseline": "sauro"}, "baseline is 'sauro', which is no arm; did you mean 'sauron'"),
+        ({"ends_in": ["table5"]}, "ends_in.0 must be 'comparison', 'table4' or 'maps'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, keys: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as error:
+        planned(written(tmp_path, **keys))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SHIPPED[0].parents[1])
+    with pytest.raises(ConfigError, match=r"no study file normalization; did you mean studies/normalization\.yaml"):
+        load(Path("normalization"))
+    with pytest.raises(ConfigError, match="those that come with Sauron are in studies/"):
+        load(tmp_path / "nothing.yaml")
+
+
+def test_a_folder_holds_one_study(tmp_path: Path) -> None:
+    study, asked = load(written(tmp_path)), Asked(tmp_path / "out", {}, {"": "/data"}, ("epochs=30",))
+    out = asked.out
+    keep_copy(out, study, asked)
+    check_folder(out, plan(study, asked))
+    kept = yaml.safe_load((out / COPY).read_text())
+    assert kept["given"] == {"data": {"": "/data"}, "set": ["epochs=30"]}
+    with working_in(out), pytest.raises(RunError, match="another `sauron-train study` works in"), working_in(out):
+        pass
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(RunError, match="is there already and no study; choose another --out"):
+        check_folder(tmp_path / "full", [])
+    (tmp_path / "full" / "run.json").touch()
+    with pytest.raises(RunError, match="is a run folder"):
+        check_folder(tmp_path / "full", [])
+
+
+def test_gpus_are_shared_out(tmp_path: Path) -> None:
+    for bus in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / bus).mkdir()
+    assert visible_gpus({}, tmp_path) == ["0", "1"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "3, 5"}, tmp_path) == ["3", "5"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
+    assert visible_gpus({}, tmp_path / "no driver") == []
+
+
+def test_tables_as_text() -> None:
+    headings, rows = ["arm", "Δ Dice"], [["lambda_0", "−0.01 ± 0.002"], ["a|b", "5 %"]]
+    assert markdown(headings, rows).splitlines() == [
+        "| arm | Δ Dice |",
+        "| --- | ---: |",
+        "| lambda_0 | −0.01 ± 0.002 |",
+        r"| a\|b | 5 % |",
+    ]
+    assert latex(headings, rows).splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\hline",
+        r"arm & $\Delta$ Dice \\",
+        r"\hline",
+        r"lambda\_0 & $-$0.01 $\pm$ 0.002 \\",
+        r"a|b & 5 \% \\",
+        r"\hline",
+        r"\end{tabular}",
+    ]
+
+
+def test_commands_are_registered() -> None:
+    assert {"study", "rival"} <= {command.name for command in app.registered_commands}
