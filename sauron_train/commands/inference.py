@@ -214,8 +214,9 @@ def _how(run: Run, overlap: float, flips: bool, every: bool, named: list[str] | 
 
     if flips and (axes := untrained_flips(run.config)):
         which = " and ".join(", ".join(map(str, axes)).rsplit(", ", 1))
+        noun = "axis" if len(axes) == 1 else "axes"
         console.print(
-            f"this run was not trained on images flipped along axis {which}, so --flips can make its results worse",
+            f"this run was not trained on images flipped along {noun} {which}, so --flips can make its results worse",
             highlight=False,
             soft_wrap=True,
         )
