@@ -64,6 +64,8 @@ def test_views_read_runs_only_through_the_contract() -> None:
         "sauron_train.cli",
         "sauron_train.data.datasets",
         "sauron_train.data.split",
+        "sauron_train.study.main",
+        "sauron_train.study.cluster",
         "sauron_train.runlog",
         "sauron_train.analysis.distances",
         "sauron_viz.apps",

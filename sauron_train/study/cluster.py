@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ ExecutorName = Literal["slurm", "local"]
 JOBS = "jobs"
 _MOST_REQUEUES = 1000
 _UNTIL_KILLED_S = 60.0
+_POLL_S = 0.1
 _PREEMPTED_WITHIN_S = 90.0
 _LONG_MIN = 60 * 24 * 30
 
@@ -62,7 +64,7 @@ class Job:
                 raise RuntimeError(self.work.last_words())
             before = words
             self._process = self.work.start(words, _surroundings())
-            code = self._process.wait()
+            code = _wait(self._process)
             if code == 128 + signal.SIGINT:
                 # It was told to stop before this process was told why: that comes in a moment.
                 time.sleep(_PREEMPTED_WITHIN_S)
@@ -76,9 +78,7 @@ class Job:
 
         if self._process is not None:
             self._process.terminate()
-            try:
-                self._process.wait(_UNTIL_KILLED_S)
-            except subprocess.TimeoutExpired:
+            if _wait(self._process, _UNTIL_KILLED_S) is None:
                 self._process.kill()
         return submitit.helpers.DelayedSubmission(Job(self.work))
 
@@ -213,6 +213,17 @@ def _recorded(record: Path, executor: str) -> str:
         return str(values["job"]) if values["executor"] == executor else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float = math.inf) -> int | None:
+    """The exit code of a process; None if it has not ended in that time.
+
+    A signal that comes while `Popen.wait` waits finds it holding a lock, so that the handler could not wait in turn.
+    """
+    end = time.monotonic() + seconds
+    while (code := process.poll()) is None and time.monotonic() < end:
+        time.sleep(_POLL_S)
+    return code
 
 
 def _surroundings() -> dict[str, str]:

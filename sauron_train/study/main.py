@@ -116,7 +116,7 @@ def _end(study: Study, planned: Sequence[Planned], out: Path, problems: Mapping[
     title = f"{escape(study.name)}, mean ± standard deviation over runs"
     shown = Table(box=None, header_style="bold", title=title, title_justify="left")
     for place, heading in enumerate(headings):
-        shown.add_column(escape(heading), justify="right" if place else "left", overflow="fold", no_wrap=bool(place))
+        shown.add_column(escape(heading), justify="right" if place else "left", no_wrap=True)
     for row in rows:
         shown.add_row(*map(escape, row))
     console.print("", shown)

@@ -52,7 +52,7 @@ MEASURES = (
     Measure("filters", "filters", 0, percent=True, brief=False),
     Measure("parameters", "parameters", 0, percent=True, brief=False),
     Measure("flops", "FLOPs", 0, percent=True),
-    Measure("minutes", "min", 1),
+    Measure("minutes", "min", 1, brief=False),
 )
 _COMPARED = ("dice", "dice_original")
 _WHO = ("run", "arm", "seed", "fold", "status", "dataset", "mode", "epochs")

@@ -17,8 +17,8 @@ from sauron_train.runlog import Run
 
 EPOCHS = 5
 CHANGES = (
-    f"epochs={EPOCHS}", "data.patch=[32, 32]", "data.steps_per_epoch=2", "data.batch_size=2", "data.workers=0",
-    "network.init_filters=6", "network.levels=3", "probe.images=1", "maps.every=5", "hardware.accelerator=cpu",
+    f"epochs={EPOCHS}", "data.patch=[16, 16]", "data.steps_per_epoch=2", "data.batch_size=2", "data.workers=0",
+    "network.init_filters=6", "network.levels=2", "probe.images=1", "maps.every=5", "hardware.accelerator=cpu",
     "prune.first_epoch=1", "prune.last_epoch=5", "prune.threshold_start=0.3", "prune.threshold_max=0.6",
     "prune.kappa=5", "prune.patience=1",
 )  # fmt: skip

@@ -55,6 +55,22 @@ def test_runs_that_differ_in_their_seed_only_belong_together(folder: Path) -> No
     assert groups[1].title == "maps, 3 seeds"
 
 
+def test_folds_belong_together_and_rivals_stand_alone(tmp_path: Path) -> None:
+    for fold in (0, 1):
+        settings(write_run(tmp_path / f"fold-{fold}", Spec(epochs=3, maps=False)), "data", folds=2, fold=fold)
+    for seed, flops in ((1, 0.25), (2, 0.31)):
+        rival = write_run(tmp_path / f"rival-{seed}", Spec(epochs=3, seed=seed, maps=False))
+        config = yaml.safe_load((rival / "config.yaml").read_text())
+        (rival / "config.yaml").write_text(yaml.safe_dump(config | {"rival": {"method": "l1", "flops": flops}}))
+        info = json.loads((rival / "run.json").read_text())
+        origin = {"run": "baseline", "epoch": 3, "how": "cut, then fine-tuned", "trained": True}
+        (rival / "run.json").write_text(json.dumps(info | {"derived_from": origin}))
+    groups = {group.label: group for group in grouped(tmp_path, "fold", "rival")}
+    assert {label: group.title for label, group in groups.items()} == {"maps": "maps, 2 runs", "l1": "l1, 2 seeds"}
+    assert not groups["l1"].is_baseline
+    assert not any(view.derived for view in groups["l1"].views), "it was trained, so its trends are shown"
+
+
 def test_what_differs_tells_groups_of_one_mode_apart(folder: Path) -> None:
     groups = grouped(folder, "sauron", "longer")
     assert {group.label for group in groups} == {"maps, lr 0.25", "maps, lr 0.001"}
