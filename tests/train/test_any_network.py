@@ -111,7 +111,7 @@ def heard(model: nn.Module, graph: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [2, pytest.param(3, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_cut_again_and_again(name: str, dim: int, norm: str) -> None:
     torch.manual_seed(3)

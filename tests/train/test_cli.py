@@ -122,6 +122,7 @@ def test_another_data_set_is_not_scored(trained: Path, tmp_path: Path) -> None:
     assert "is not the data set that run first was trained on" in done.stderr
 
 
+@pytest.mark.soak
 def test_a_run_that_is_terminated_says_so_and_keeps_its_latest_network(phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     program = [sys.executable, "-c", "from sauron_train.cli import main; main()", "run", "--recipe", "phantom2d"]
@@ -141,6 +142,7 @@ def test_a_run_that_is_terminated_says_so_and_keeps_its_latest_network(phantom: 
     assert max(run.checkpoints()) == run.last_epoch
 
 
+@pytest.mark.soak
 def test_a_run_goes_on_when_nobody_reads_what_it_prints(phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     program = [sys.executable, "-c", "from sauron_train.cli import main; main()", "run", "--recipe", "phantom2d"]

@@ -164,7 +164,10 @@ def test_a_run_without_an_epoch_begins_again(begin: Callable[..., Run], whole: R
 @pytest.mark.parametrize(
     "changes",
     [
-        ["network.norm=batch", "optimizer.name=sgd", "optimizer.lr=0.01", "loss.reference=random"],
+        pytest.param(
+            ["network.norm=batch", "optimizer.name=sgd", "optimizer.lr=0.01", "loss.reference=random"],
+            marks=pytest.mark.soak,
+        ),
         ["preset=paper", "prune.threshold_start=0.6", "prune.threshold_max=0.9", "optimizer.amsgrad=true"],
     ],
     ids=["batch norm, SGD", "as published"],

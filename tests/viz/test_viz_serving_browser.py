@@ -244,6 +244,7 @@ def test_a_prepared_kernel_that_died_is_replaced_and_a_stopped_server_leaves_non
     page.close()
 
 
+@pytest.mark.soak
 def test_who_comes_just_after_the_prepared_kernel_died_gets_another(
     serve: Callable[..., Served], page: Any, runs: Path
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_run_is_kept_beside_a_run_that_is_looked_at_alone(root: Path) -> None:
     assert sorted(path.name for path in root.iterdir()) == ["small", "twin"]
 
 
+@pytest.mark.soak
 def test_an_image_is_shown_to_the_cut_network_that_is_looked_at(root: Path, image: Path) -> None:
     app, tryout = opened(root)
     press(tryout, "try")
