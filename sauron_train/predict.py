@@ -62,6 +62,9 @@ class Output:
             DataError: an image would be written over, or a file is there and `existing` is to refuse.
         """
         images = {image.resolve() for case in cases for image in case.images}
+        every = [path for case in cases for path in self.files(case)]
+        if twice := next((path for path in every if every.count(path) > 1), None):
+            raise DataError(f"two of these cases would be written to {twice}; segment them into different folders")
         for case in cases:
             for path in self.files(case):
                 if path.resolve() in images:

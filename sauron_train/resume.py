@@ -11,7 +11,7 @@ from typing import Any
 
 from sauron_train import ranks
 from sauron_train.checkpoint import load_state
-from sauron_train.config import Config
+from sauron_train.config import Config, parse
 from sauron_train.errors import ConfigError, DataError, RunError
 from sauron_train.experiment import Experiment
 from sauron_train.keys import lasting
@@ -74,13 +74,21 @@ def _refuse(run: Run, force: bool) -> None:
 
 
 def _refuse_changes(run: Run, state: Mapping[str, Any], config: Config) -> None:
-    before, now = lasting(state.get("config", {})), lasting(config.model_dump(by_alias=True, mode="json"))
+    before, now = lasting(_completed(state.get("config", {}))), lasting(config.model_dump(by_alias=True, mode="json"))
     changed = [key for key in now if key not in before or now[key] != before[key]]
     if changed:
         raise ConfigError(
             f"{changed[0]} in config.yaml of run {run.name} is not what it was trained with until now; put it back, or "
             "start a new run"
         )
+
+
+def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration of an earlier version, with the keys that have come since as they are when nobody names them."""
+    try:
+        return parse(values).model_dump(by_alias=True, mode="json")
+    except ConfigError:
+        return values
 
 
 def _refuse_missing(run: Run, data: Path | None) -> None:

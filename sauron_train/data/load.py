@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def load_volumes(
 
     Raises:
         DataError: a file that cannot be read, voxels that are NaN, label values that `dataset.json` does not list,
-            another number of channels than the recipe is made for, or no room in the cache.
+            or another number of channels than the recipe is made for.
     """
     check_channels(dataset, config)
     place = cache or default_cache()
@@ -62,9 +63,15 @@ def load_volumes(
 
 
 def _from_store(case: Case, dataset: Dataset, config: Config, store: Store | None) -> Volume:
-    if store is None:
-        return load_case(case, dataset.labels, config.preprocess)
-    return store.get(case) or store.put(case, load_case(case, dataset.labels, config.preprocess))
+    if store is not None and (found := store.get(case)) is not None:
+        return found
+    key = store.key(case) if store else ""
+    volume = load_case(case, dataset.labels, config.preprocess)
+    if store is not None:
+        # A cache that is full, or that one may only read, is no reason not to train on what has been read.
+        with suppress(DataError):
+            return store.put(case, volume, key)
+    return volume
 
 
 def default_cache() -> Path | None:

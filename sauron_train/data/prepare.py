@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -75,17 +76,23 @@ def _results(
         try:
             for done in as_completed(waiting):
                 yield done.result()
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that preprocessed ended without a word, as when memory runs short; what is done is kept, so "
+                f"repeat the command with fewer --jobs than {jobs}"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _one(case: Case, labels: dict[str, int], config: Config, store: Store) -> tuple[str, str]:
     """The case's name, and why it cannot be read, if so."""
+    key = store.key(case)
     try:
         volume = load_case(case, labels, config.preprocess)
     except DataError as error:
         return case.name, str(error)
-    store.put(case, volume)
+    store.put(case, volume, key)
     return case.name, ""
 
 

@@ -56,10 +56,13 @@ class Store:
         """A case as it was put, mapped into memory; None where it is not there, or its files have changed since."""
         try:
             told = json.loads(self._path(case, "json").read_text(encoding="utf-8"))
-            if told["key"] != self._key(case):
+            key = str(told["key"])
+            if key != self.key(case):
                 return None
-            image = self._map(case, "image", np.float32)
-            label = self._map(case, "label", np.uint8) if told["labelled"] else None
+            image = _mapped(self._array(case, key, "image"), np.dtype(np.float32), torch.float32)
+            label = (
+                _mapped(self._array(case, key, "label"), np.dtype(np.uint8), torch.uint8) if told["labelled"] else None
+            )
             affine = np.array(told["affine"], dtype=np.float64).reshape(4, 4)
             x, y, z = map(float, told["spacing"])
             return Volume(case.name, image, label, (x, y, z), affine)
@@ -67,8 +70,13 @@ class Store:
             # Damaged or half gone: as good as not there.
             return None
 
-    def put(self, case: Case, volume: Volume) -> Volume:
+    def put(self, case: Case, volume: Volume, key: str) -> Volume:
         """Keep a case.
+
+        Args:
+            case: which.
+            volume: what came of its files.
+            key: what `key` said before these were read; if they were replaced meanwhile, they are read again next time.
 
         Returns:
             The same, mapped into memory.
@@ -78,21 +86,25 @@ class Store:
         """
         told = {
             "case": case.name,
-            "key": self._key(case),
+            "key": key,
             "labelled": volume.label is not None,
             "spacing": list(volume.spacing),
             "affine": np.asarray(volume.affine).ravel().tolist(),
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self._path(case, "image.npy"), volume.image.numpy())
+            old = self._stored_key(case)
+            _write(self._array(case, key, "image"), volume.image.numpy())
             if volume.label is not None:
-                _write(self._path(case, "label.npy"), volume.label.numpy())
+                _write(self._array(case, key, "label"), volume.label.numpy())
             _write(self._path(case, "json"), json.dumps(told, indent=1) + "\n")
+            if old not in ("", key):
+                for what in ("image", "label"):
+                    self._array(case, old, what).unlink(missing_ok=True)
         except OSError as error:
             raise DataError(
                 f"case {case.name} cannot be written to {self.folder} ({error.strerror or error}); the cases before it "
-                "are kept, so make room and repeat the same command"
+                "are kept, so make room there and repeat the same command"
             ) from None
         return self.get(case) or volume
 
@@ -113,22 +125,46 @@ class Store:
                 "are free there; make room, or choose another --cache"
             )
 
-    def _map(self, case: Case, what: str, kind: type[Any]) -> torch.Tensor:
-        # Copy on write: pages are shared by all processes that read, and nobody can change the file.
-        array = np.load(self._path(case, f"{what}.npy"), mmap_mode="c", allow_pickle=False)
-        if array.dtype != kind:
-            raise ValueError(what)
-        return torch.from_numpy(array)
-
     def _path(self, case: Case, ending: str) -> Path:
         return self.folder / f"{quote(case.name, safe='')}.{ending}"
 
-    def _key(self, case: Case) -> str:
+    def _array(self, case: Case, key: str, what: str) -> Path:
+        # The key in the name: who reads what another process replaces at this moment finds the old, or nothing.
+        return self._path(case, f"{key[:16]}.{what}.npy")
+
+    def _stored_key(self, case: Case) -> str:
+        try:
+            return str(json.loads(self._path(case, "json").read_text(encoding="utf-8"))["key"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def key(self, case: Case) -> str:
+        """What changes with the files of a case, and with the preprocessing."""
         digest = hashlib.sha256(self.settings.encode())
         for path in (*case.images, *([case.label] if case.label else [])):
             found = path.stat()
             digest.update(f"{path.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
         return digest.hexdigest()
+
+
+def _mapped(path: Path, kind: np.dtype[Any], torch_kind: torch.dtype) -> torch.Tensor:
+    """An array of a file, copied on write: all processes that read share its pages, and nobody can change the file.
+
+    numpy's own mapping holds the file open, and a data set may have more files than a process may open.
+
+    Raises:
+        OSError, ValueError: it is not there, or is not such an array.
+    """
+    with path.open("rb") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(path)
+        shape, by_column, stored = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+    length = int(np.prod(shape)) * kind.itemsize
+    if stored != kind or by_column or path.stat().st_size != start + length:
+        raise ValueError(path)
+    whole = torch.from_file(str(path), shared=False, size=start + length, dtype=torch.uint8)
+    return whole[start:].view(torch_kind).view(shape)
 
 
 def size(shape: tuple[int, ...], spacing: tuple[float, ...], channels: int, config: Config) -> int:

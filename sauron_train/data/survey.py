@@ -36,14 +36,14 @@ class Survey:
 
     Attributes:
         dataset: the data set.
-        shapes: (cases, 3) voxels.
-        spacings: (cases, 3) mm.
+        shapes: (cases, 3) voxels; along the axes of the files, or turned to RAS where these lead different ways.
+        spacings: (cases, 3) mm, along the same axes.
         orientations: of each case the directions its axes lead to, such as RAS.
         looked: how many cases were read whole.
         share: of voxels that are labelled, structure by structure, mean over the cases that were read.
         without: cases among these in which nothing is labelled.
         intensities: None where nothing is labelled.
-        hounsfield: whether the images hold CT numbers, told from the channels' names or from air.
+        hounsfield: whether all channels hold CT numbers, told from their names, or that of one channel from air.
     """
 
     dataset: Dataset
@@ -82,18 +82,33 @@ def survey(dataset: Dataset, look_at: int, seed: int, on_progress: Callable[[int
         inside.append(_some(image[label > 0], seed + done))
         lowest = min(lowest, float(image.min()))
     on_progress(len(chosen), len(chosen), "")
-    named = any(name.strip().upper() == "CT" for name in dataset.channels)
+    named = all(name.strip().upper() == "CT" for name in dataset.channels)
+    affines = [read_grid(case.images[0])[1] for case in dataset.cases]
+    orientations = tuple("".join(nib.aff2axcodes(affine)) for affine in affines)
+    shapes, spacings = np.array([grid.shape for grid in grids]), np.array([grid.spacing for grid in grids])
+    if len(set(orientations)) > 1:
+        # They can only be trained on when they are turned, so that is how they are compared.
+        shapes, spacings = (
+            np.array([_canonical(*pair) for pair in zip(sides, affines, strict=True)]) for sides in (shapes, spacings)
+        )
     return Survey(
         dataset=dataset,
-        shapes=np.array([grid.shape for grid in grids]),
-        spacings=np.array([grid.spacing for grid in grids]),
-        orientations=tuple("".join(nib.aff2axcodes(read_grid(case.images[0])[1])) for case in dataset.cases),
+        shapes=shapes,
+        spacings=spacings,
+        orientations=orientations,
         looked=len(chosen),
         share={name: float(np.mean([share[name] for share in shares])) for name in shares[0]},
         without=tuple(case.name for case, share in zip(chosen, shares, strict=True) if not any(share.values())),
         intensities=_intensities(inside),
-        hounsfield=named or lowest <= _AIR,
+        hounsfield=named or (len(dataset.channels) == 1 and lowest <= _AIR),
     )
+
+
+def _canonical(sides: Array, affine: Array) -> Array:
+    """Sides along the axes of a file as those to the right, to the front and up."""
+    turned = np.empty_like(sides)
+    turned[nib.io_orientation(affine)[:, 0].astype(int)] = sides
+    return turned
 
 
 def _read(case: Case, dataset: Dataset) -> tuple[Array, Array]:

@@ -47,7 +47,8 @@ class Processes:
 
     def _surroundings(self, slot: int) -> dict[str, str]:
         threads = {name: str(max((os.cpu_count() or 1) // self.jobs, 1)) for name in _THREADS}
-        own_gpu = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if len(self._gpus) > 1 else {}
+        shared = self.jobs > 1 and len(self._gpus) > 1
+        own_gpu = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if shared else {}
         return {**threads, **self._environment, **own_gpu}
 
 
@@ -59,6 +60,9 @@ class _Process(Handle):
         self._words = work.next_words()
         self._process = self._next(self._words)
         self._problem = ""
+        if self._process is None:
+            # Somebody else has brought it to its end since the study looked.
+            done()
 
     def ended(self) -> bool:
         if self._process is None:

@@ -88,13 +88,21 @@ def carry_out(
             for run, handle in list(running.values()):
                 if handle.ended():
                     del running[run.name]
-                    _note(run, handle.problem, problems, watcher)
+                    if not handle.problem and works[run.name].next_words() is not None:
+                        # It was trained by somebody else, who does not score it.
+                        waiting.append(run)
+                    else:
+                        _note(run, handle.problem, problems, watcher)
             waiting = _start(waiting, works, runner, running, problems, watcher)
             watcher.look([run for run, _ in running.values()], waiting)
             if running:
                 time.sleep(_POLL_S)
     except KeyboardInterrupt:
         raise InterruptedStudyError(runner.leave([handle for _, handle in running.values()])) from None
+    except BaseException:
+        # What was started is not to go on without anybody who looks after it.
+        runner.leave([handle for _, handle in running.values()])
+        raise
     return problems
 
 

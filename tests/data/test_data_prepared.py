@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from data_making import config, write, write_case, write_dataset
@@ -84,12 +85,39 @@ def test_nobody_can_change_what_is_kept(data: Path, cache: Path) -> None:
     assert same(read(data, cache)[0], before)
 
 
-def test_a_file_that_changed_is_read_again(data: Path, cache: Path) -> None:
+def test_no_file_is_held_open(data: Path, cache: Path) -> None:
     made(data, cache)
+    before = psutil.Process().num_fds()
+    kept = [read(data, cache) for _ in range(3)]
+    assert len(kept) == 3
+    assert psutil.Process().num_fds() == before
+
+
+def test_a_cache_that_cannot_be_written_stops_no_training(data: Path, cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    assert all(same(*pair) for pair in zip(read(data, cache), read(data, None), strict=True))
+    with pytest.raises(DataError, match="cannot be written"):
+        made(data, cache)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(data: Path, cache: Path) -> None:
+    dataset = read_dataset(data)
+    store, case = Store.of(cache, dataset, config()), dataset.cases[0]
+    key = store.key(case)
+    volume = read(data, None)[0]
+    write_case(data, case.name, seed=50)
+    store.put(case, volume, key)
+    assert store.get(case) is None
+
+
+def test_a_file_that_changed_is_read_again(data: Path, cache: Path) -> None:
+    folder = made(data, cache).folder
+    files = len(list(folder.iterdir()))
     write_case(data, "p1_ES", seed=99)
     done = made(data, cache)
     assert (done.made, done.there) == (1, 3)
     assert all(same(*pair) for pair in zip(read(data, cache), read(data, None), strict=True))
+    assert len(list(folder.iterdir())) == files, "what it was before is gone"
 
 
 def test_another_preprocessing_lies_beside_it(data: Path, cache: Path) -> None:
@@ -101,22 +129,22 @@ def test_another_preprocessing_lies_beside_it(data: Path, cache: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("p1_ED.image.npy", b""), ("p1_ED.label.npy", b"\x93NUMPY"), ("p1_ED.json", b"{"), ("p1_ED.json", b"[]")],
+    [("p1_ED.*.image.npy", b""), ("p1_ED.*.label.npy", b"\x93NUMPY"), ("p1_ED.json", b"{"), ("p1_ED.json", b"[]")],
 )
 def test_what_is_damaged_is_made_anew(data: Path, cache: Path, file: str, content: bytes) -> None:
-    (made(data, cache).folder / file).write_bytes(content)
+    next(made(data, cache).folder.glob(file)).write_bytes(content)
     assert made(data, cache).made == 1
     assert same(read(data, cache)[0], read(data, None)[0])
 
 
 def test_a_cut_file_is_made_anew(data: Path, cache: Path) -> None:
-    image = made(data, cache).folder / "p2_ED.image.npy"
+    image = next(made(data, cache).folder.glob("p2_ED.*.image.npy"))
     os.truncate(image, image.stat().st_size - 4)
     assert made(data, cache).made == 1
 
 
 def test_no_pickle_is_read(data: Path, cache: Path) -> None:
-    image = made(data, cache).folder / "p1_ED.image.npy"
+    image = next(made(data, cache).folder.glob("p1_ED.*.image.npy"))
     np.save(image, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     assert made(data, cache).made == 1
 

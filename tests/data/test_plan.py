@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from data_making import LABELS, write, write_dataset, write_json
+from data_making import LABELS, write, write_case, write_dataset, write_json
 from typer.testing import CliRunner
 
 from sauron_train.cli import app
@@ -135,6 +135,31 @@ def test_ct_keeps_its_numbers_and_mr_is_normalised(seen: Survey, tmp_path: Path)
     values = json.loads((root / "dataset.json").read_text()) | {"channel_names": {"0": "scan"}}
     (root / "dataset.json").write_text(json.dumps(values))
     assert look(root).hounsfield, "air tells it"
+
+
+def test_axes_that_lead_different_ways_are_compared_turned(tmp_path: Path) -> None:
+    write_json(tmp_path)
+    for place, (name, order) in enumerate({"a": (0, 1, 2), "b": (2, 0, 1), "c": (0, 1, 2)}.items()):
+        affine = np.eye(4)
+        affine[:3, :3] = np.diag([1.0, 1.0, 6.0])[:, order]
+        shape = np.array((24, 20, 6))[list(order)]
+        label = np.zeros(shape, dtype=np.uint8)
+        label[1:4, 1:4, 1:4] = 1
+        write(tmp_path / "imagesTr" / f"{name}_0000.nii.gz", np.full(shape, place, dtype=np.float32), affine)
+        write(tmp_path / "labelsTr" / f"{name}.nii.gz", label, affine)
+    seen = look(tmp_path)
+    assert seen.shapes.tolist() == [[24, 20, 6]] * 3
+    assert seen.spacings.tolist() == [[1, 1, 6]] * 3
+    found = chosen(seen)
+    assert (found["preprocess.orientation"].value, found["data.slice_axis"].value) == ("canonical", 2)
+
+
+def test_a_channel_of_several_that_is_ct_is_not_what_all_are(seen: Survey, tmp_path: Path) -> None:
+    root = tmp_path / "pet"
+    write_json(root, channel_names={"0": "PET", "1": "CT"})
+    for name in ("a", "b"):
+        write_case(root, name, channels=2)
+    assert not look(root).hounsfield
 
 
 @pytest.mark.parametrize(

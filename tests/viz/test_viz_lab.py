@@ -33,7 +33,7 @@ def lab(root: Path, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyterlab", *(f"--ServerApp.{key}={value}" for key, value in options.items())]
     with (tmp_path / "lab.log").open("w") as log:
         process = subprocess.Popen(
-            [*command, "--IdentityProvider.token=abc"],
+            [*command, "--IdentityProvider.token=abc", "--LabApp.expose_app_in_browser=True"],
             stdout=log,
             stderr=log,
             # Settings of the user's own, and what an earlier session has left open, are none of this test.
@@ -63,6 +63,23 @@ def run_notebook(page: Any, lab: str, name: str) -> None:
     page.keyboard.press("Shift+Enter")
 
 
+def narrow_and_dark(page: Any) -> None:
+    """A small window with Lab's dark theme, as its menu sets it."""
+    page.set_viewport_size({"width": 1000, "height": 760})
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_selector("body[data-jp-theme-light=false]")
+
+
+def assert_it_fits_and_is_dark(page: Any) -> None:
+    root = page.locator(".sauron >> nth=0")
+    assert root.evaluate("(root) => root.scrollWidth <= root.clientWidth + 1"), "nothing is cut off at the side"
+    card = page.locator(".sauron-card >> visible=true").first
+    page.wait_for_function(
+        "(card) => getComputedStyle(card).backgroundColor.match(/\\d+/g).slice(0, 3).every((part) => part < 80)",
+        arg=card.element_handle(),
+    )
+
+
 def test_every_panel_works_in_its_notebook(lab: str, page: Any) -> None:
     chart = ".sauron-chart[data-ready=yes]"
     run_notebook(page, lab, "layer_trends")
@@ -80,15 +97,23 @@ def test_every_panel_works_in_its_notebook(lab: str, page: Any) -> None:
     page.locator("[data-layer=dec_conv_1]").click()
     page.wait_for_selector("h2:text-is('dec_conv_1')")
     assert not page.get_by_role("button", name="Its trends").is_visible(), "there are no tabs to go to"
+    narrow_and_dark(page)
+    assert_it_fits_and_is_dark(page)
     run_notebook(page, lab, "compare")
     page.wait_for_selector(chart)
+    assert_it_fits_and_is_dark(page)
     page.get_by_label("Curve", exact=True).select_option("flops")
     page.wait_for_selector("h2:text-is('FLOPs left')")
     run_notebook(page, lab, "dashboard")
+    page.get_by_role("tab", name="Layer trends").click()
+    page.wait_for_selector(f"{chart} >> visible=true")
+    assert_it_fits_and_is_dark(page)
     page.get_by_role("tab", name="Pruning").click()
     page.wait_for_selector(".sauron-network[data-ready=yes]")
+    assert_it_fits_and_is_dark(page)
     page.get_by_role("button", name="Its maps").click()
     page.wait_for_selector(GRID)
+    assert_it_fits_and_is_dark(page)
 
 
 def test_the_notebook_explores_a_run_and_an_image(lab: str, page: Any, image: Path) -> None:
