@@ -228,6 +228,8 @@ def test_cores_are_shared_out() -> None:
     assert Processes(2, {"OMP_NUM_THREADS": "7"})._surroundings(0)["OMP_NUM_THREADS"] == "7"
     assert Processes(os.cpu_count() or 1, {})._surroundings(0)["OMP_NUM_THREADS"] == "1"
     assert Processes(3, {"CUDA_VISIBLE_DEVICES": "4,5"})._surroundings(2)["CUDA_VISIBLE_DEVICES"] == "4"
+    alone = Processes(1, {"CUDA_VISIBLE_DEVICES": "4,5"})._surroundings(0)
+    assert alone["CUDA_VISIBLE_DEVICES"] == "4,5", "one run at a time may train on all, by hardware.devices"
 
 
 def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path, phantom: Path) -> None:
@@ -239,3 +241,7 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path, phantom
     (run.folder / "run.json").write_text(json.dumps(values | {"status": "stopped"}))
     assert handle.ended()
     assert "repeat the command to go on with it" in handle.problem
+    # Somebody brings it to its end before its turn comes: nothing is started, and its slot is free for the next.
+    (run.folder / "run.json").write_text(json.dumps(values | {"status": "finished"}))
+    runner = Processes(1)
+    assert all(runner.start(works["a"]).ended() for _ in range(3))

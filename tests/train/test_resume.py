@@ -161,6 +161,17 @@ def test_a_run_without_an_epoch_begins_again(begin: Callable[..., Run], whole: R
     assert_same(run, whole)
 
 
+def test_a_run_of_an_earlier_version_goes_on(half: Run, whole: Run) -> None:
+    run = half
+    state = load_state(run.path, run.last_epoch)
+    for section, key in (("data", "folds"), ("data", "fold"), ("hardware", "devices")):
+        del state["config"][section][key]
+    del state["config"]["rival"]
+    save_state(run.path, run.last_epoch, state)
+    resume(run)
+    assert_same(run, whole)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
