@@ -66,7 +66,7 @@ def test_why_it_failed_is_told(told: Any, data: Path, tmp_path: Path) -> None:
     assert code == 2
     assert [event["event"] for event in events] == ["ended"]
     assert events[0]["how"] == "failed"
-    assert events[0]["why"].startswith("epochs must be at least 1")
+    assert events[0]["why"].startswith("epochs must be a whole number")
     assert words == f"error: {events[0]['why']}\n"
     code, events, _ = told("resume", tmp_path)
     assert (code, events[0]["how"]) == (2, "failed")
