@@ -67,7 +67,7 @@ def narrow_and_dark(page: Any) -> None:
     """A small window with Lab's dark theme, as its menu sets it."""
     page.set_viewport_size({"width": 1000, "height": 760})
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-    page.wait_for_selector("body[data-jp-theme-light=false]")
+    page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
 
 
 def assert_it_fits_and_is_dark(page: Any) -> None:
