@@ -7,12 +7,9 @@ it anew.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +22,7 @@ import torch
 from sauron_train.config import Config
 from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.errors import DataError
+from sauron_train.runlog.files import write_json, write_whole
 
 FORMAT = 1
 _BYTES_PER_VOXEL = 4
@@ -92,12 +90,11 @@ class Store:
             "affine": np.asarray(volume.affine).ravel().tolist(),
         }
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             old = self._stored_key(case)
-            _write(self._array(case, key, "image"), volume.image.numpy())
+            _write_array(self._array(case, key, "image"), volume.image)
             if volume.label is not None:
-                _write(self._array(case, key, "label"), volume.label.numpy())
-            _write(self._path(case, "json"), json.dumps(told, indent=1) + "\n")
+                _write_array(self._array(case, key, "label"), volume.label)
+            write_json(self._path(case, "json"), told)
             if old not in ("", key):
                 for what in ("image", "label"):
                     self._array(case, old, what).unlink(missing_ok=True)
@@ -176,19 +173,5 @@ def size(shape: tuple[int, ...], spacing: tuple[float, ...], channels: int, conf
     return int(voxels * (_BYTES_PER_VOXEL * channels + 1))
 
 
-def _write(path: Path, content: Any) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if isinstance(content, str):
-                file.write(content.encode())
-            else:
-                np.save(file, content, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _write_array(path: Path, tensor: torch.Tensor) -> None:
+    write_whole(path, lambda file: np.save(file, tensor.numpy(), allow_pickle=False))

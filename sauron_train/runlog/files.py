@@ -7,9 +7,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from safetensors.numpy import save as to_safetensors
@@ -64,11 +64,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         OSError: the disk is full or the folder cannot be written; the old file is then still there.
     """
     data = content.encode() if isinstance(content, str) else content
+    write_whole(path, lambda file: file.write(data))
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """The same for what is too large to be held in memory twice: `write` is given the file to write to.
+
+    Raises:
+        OSError: see `write_atomically`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

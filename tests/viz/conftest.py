@@ -14,6 +14,8 @@ from browser_search import find_browser, without_browser
 from browsing import Served, clean_page
 from sample import Spec, write_run
 
+from sauron_viz.training.jobs import Jobs
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -76,6 +78,25 @@ def root(trained: Path, tmp_path: Path) -> Path:
 def image(trained: Path) -> Path:
     """An image like those that run was trained on."""
     return next((trained.parent / "phantom" / "imagesTr").glob("*.nii.gz"))
+
+
+@pytest.fixture
+def data(trained: Path, tmp_path: Path) -> Path:
+    """A folder with one data set, `phantom`."""
+    folder = tmp_path / "data"
+    shutil.copytree(trained.parent / "phantom", folder / "phantom")
+    return folder
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    """A folder of runs; what still trains in it at the end is killed."""
+    (tmp_path / "runs").mkdir()
+    made = Jobs(tmp_path / "runs")
+    yield made
+    for job in Jobs(tmp_path / "runs").all():
+        if job.alive:
+            job.stop(at_once=True)
 
 
 @pytest.fixture(scope="session")
