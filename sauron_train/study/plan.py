@@ -50,6 +50,7 @@ class Planned:
         data: folder of its data set.
         needs: names of the runs that must be finished before.
         wanted: whether `--only` and `--seed` leave it in.
+        setting: the arm without the values of the grid.
     """
 
     name: str
@@ -62,6 +63,12 @@ class Planned:
     data: str
     needs: tuple[str, ...] = ()
     wanted: bool = True
+    setting: str = ""
+
+    @property
+    def beside(self) -> tuple[str, int, int | None]:
+        """What runs have in common that are compared with each other: values of the grid, seed and fold."""
+        return self.arm.removeprefix(self.setting), self.seed, self.fold
 
 
 def plan(study: Study, asked: Asked) -> list[Planned]:
@@ -173,7 +180,7 @@ def _trained(study: Study, name: str, arm: Arm, grid: Keys, asked: Asked, seed: 
     folder = asked.out / _run_name(full, seed, fold)
     words = ("run", "--recipe", recipe, "--data", data, "--out", str(folder))
     begin = (*words, *(word for change in changes for word in ("--set", change)))
-    return Planned(folder.name, full, seed, fold, config, begin, folder, data, wanted=wanted)
+    return Planned(folder.name, full, seed, fold, config, begin, folder, data, wanted=wanted, setting=name)
 
 
 def _rival(
@@ -193,7 +200,7 @@ def _rival(
     more = ("--fine-tune", str(epochs), "--data", base.data, "--out", str(folder))
     begin = (*words, *more, *(word for change in changes for word in ("--set", change)))
     needs, wanted = (base.name, match.name), _wanted(study, name, asked, seed)
-    return Planned(folder.name, name, seed, fold, config, begin, folder, base.data, needs, wanted)
+    return Planned(folder.name, name, seed, fold, config, begin, folder, base.data, needs, wanted, name)
 
 
 def _place(study: Study, seed: int, fold: int | None) -> Keys:

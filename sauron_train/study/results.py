@@ -68,14 +68,15 @@ def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
         network had before; minutes of training and validation; and `*_difference` to the baseline of the same seed and
         fold. Runs that are not finished have no more than what they are.
     """
-    rows = [_row(run) for run in planned if state(run.folder) != "absent"]
+    begun = [run for run in planned if state(run.folder) != "absent"]
+    rows = [_row(run) for run in begun]
     table = pd.DataFrame(rows, columns=list(dict.fromkeys([*_WHO, *(key for row in rows for key in row)])))
     for column in (name for name in _COMPARED if name in table and baseline is not None):
-        by_place = table[table["arm"] == baseline].set_index(["seed", "fold"])[column].to_dict()
-        pairs = zip(table["seed"], table["fold"], table[column], table["arm"], strict=True)
+        pairs = list(zip(begun, table[column], strict=True))
+        of_baseline = {run.beside: value for run, value in pairs if run.setting == baseline}
         table[f"{column}_difference"] = [
-            math.nan if arm == baseline else value - by_place.get((seed, fold), math.nan)
-            for seed, fold, value, arm in pairs
+            math.nan if run.setting == baseline else value - of_baseline.get(run.beside, math.nan)
+            for run, value in pairs
         ]
     return table
 

@@ -75,7 +75,10 @@ class SamplesCard:
             if made.stat().st_size > _LARGEST:
                 raise RunError("the picture has become too large to show")
             content = base64.b64encode(made.read_bytes()).decode()
-            self.picture.value = f'<img class="sauron-sheet" alt="{_ALT}" src="data:image/png;base64,{content}">'
+            picture = f'<img alt="{_ALT}" src="data:image/png;base64,{content}">'
+            self.picture.value = (
+                f'<div class="sauron-sheet" tabindex="0" role="region" aria-label="Augmented samples">{picture}</div>'
+            )
             self._say("")
         except (OSError, RunError) as error:
             self._say(str(error), wrong=True)

@@ -72,6 +72,10 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
     assert {(run.config.loss.window, run.config.prune.threshold_max) for run in runs} == {
         (window, threshold) for window in (2, 3) for threshold in (0.25, 0.5)
     }
+    for run in (run for run in runs if run.setting == "sauron"):
+        (base,) = (other for other in runs if other.setting == "baseline" and other.beside == run.beside)
+        assert base.config.loss.window == run.config.loss.window, "what it is compared with"
+        assert base.config.prune.threshold_max == run.config.prune.threshold_max
 
 
 def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path) -> None:
