@@ -110,6 +110,11 @@ class _Foreign(Handle):
         return state(self._work.folder) != "running"
 
     @property
+    def leaves_more(self) -> bool:
+        """Who trains a run for himself does not score it."""
+        return state(self._work.folder) == "finished" and self._work.next_words() is not None
+
+    @property
     def problem(self) -> str:
         if state(self._work.folder) == "finished":
             return ""

@@ -25,6 +25,11 @@ class Handle(ABC):
     def problem(self) -> str:
         """Why it ended early, in a sentence; empty where it did not."""
 
+    @property
+    def leaves_more(self) -> bool:
+        """Whether it ended well, and something is left to do that another handle has to."""
+        return False
+
     def ask_to_stop(self) -> None:  # noqa: B027 - what is not ours is not stopped
         """Ask it to end soon."""
 
@@ -88,8 +93,7 @@ def carry_out(
             for run, handle in list(running.values()):
                 if handle.ended():
                     del running[run.name]
-                    if not handle.problem and works[run.name].next_words() is not None:
-                        # It was trained by somebody else, who does not score it.
+                    if handle.leaves_more:
                         waiting.append(run)
                     else:
                         _note(run, handle.problem, problems, watcher)

@@ -241,7 +241,15 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path, phantom
     (run.folder / "run.json").write_text(json.dumps(values | {"status": "stopped"}))
     assert handle.ended()
     assert "repeat the command to go on with it" in handle.problem
+    assert not handle.leaves_more
     # Somebody brings it to its end before its turn comes: nothing is started, and its slot is free for the next.
     (run.folder / "run.json").write_text(json.dumps(values | {"status": "finished"}))
     runner = Processes(1)
     assert all(runner.start(works["a"]).ended() for _ in range(3))
+    assert not handle.leaves_more
+    scored = Work.of(run, evaluate=True)
+    (run.folder / "run.json").write_text(json.dumps(values))
+    other = Processes(1).start(scored)
+    (run.folder / "run.json").write_text(json.dumps(values | {"status": "finished"}))
+    assert other.ended()
+    assert other.leaves_more, "its scores"
