@@ -26,7 +26,7 @@ from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
 from sauron_train.errors import RunError, SauronError, TrainingError
 from sauron_train.experiment import Experiment
 from sauron_train.losses import deep_supervision_loss
-from sauron_train.machine import device_name, peak_memory_mb, versions
+from sauron_train.machine import device_name, keep_freed_memory, peak_memory_mb, versions
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe, pruning_records
 from sauron_train.progress import Observer
@@ -94,6 +94,8 @@ class Trainer:
         self.config: Config = experiment.config
         self.processes = Processes(self.config)
         self.fabric = self.processes.fabric
+        if self.fabric.device.type == "cpu":
+            keep_freed_memory()
         self.observer = observer if observer and self.processes.leads else Observer()
         torch.manual_seed(self.config.seed)
         spec = UNetSpec.unpruned(self.config.network, len(experiment.dataset.channels), len(experiment.dataset.labels))

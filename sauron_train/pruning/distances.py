@@ -3,51 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sauron_train.pruning.pooling import pool
+from sauron_train.pruning.reference import distances_to_reference
+
 Normalization = Literal["maps", "none", "distances"]
-
-
-class _PoolWithRange(torch.autograd.Function):
-    """Average pooling together with each map's minimum and maximum.
-
-    Pooling commutes with min-max scaling, so the scaling can be done afterwards on a fraction of the voxels; only the
-    places of the extrema are kept for backward, not the maps.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, windows: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        flat = maps.flatten(2)
-        low, low_at = flat.min(dim=-1)
-        high, high_at = flat.max(dim=-1)
-        ctx.save_for_backward(low_at, high_at)
-        ctx.shape, ctx.windows = maps.shape, windows
-        return _average(maps, windows), low, high
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        pooled, low, high = gradients
-        low_at, high_at = ctx.saved_tensors
-        result = _spread(pooled, ctx.windows, ctx.shape)
-        flat = result.flatten(2)
-        flat.scatter_add_(-1, low_at.unsqueeze(-1), low.unsqueeze(-1))
-        flat.scatter_add_(-1, high_at.unsqueeze(-1), high.unsqueeze(-1))
-        return flat.view(ctx.shape), None
-
-
-def pool(maps: Tensor, window: int) -> Tensor:
-    """Average pooling with stride = window over all spatial axes; what does not fill a window is left out.
-
-    The window is clamped on an axis that is shorter (design choice).
-
-    Args:
-        maps: (B, C, *spatial).
-        window: ω in voxels.
-    """
-    return _average(maps, _windows(maps, window))
 
 
 def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int = 2, reference: int = 0) -> Tensor:
@@ -66,18 +30,11 @@ def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int =
     Returns:
         (B, C - 1) to the other maps in their order, in the type of the maps but at least float32.
     """
-    maps = maps if maps.dtype == torch.float64 else maps.float()
-    if normalization == "maps":
-        pooled, low, high = _PoolWithRange.apply(maps, _windows(maps, window))  # type: ignore[no-untyped-call]
-        extent = (high - low)[(...,) + (None,) * (maps.ndim - 2)]
-        flat = extent == 0
-        scaled = (pooled - low.view_as(extent)) / extent.masked_fill(flat, 1)
-        pooled = scaled.masked_fill(flat, 0)
-    else:
-        pooled = pool(maps, window)
-    others = pooled[:, 1:] if reference == 0 else torch.cat([pooled[:, :reference], pooled[:, reference + 1 :]], dim=1)
-    distances = _rms(others - pooled[:, reference : reference + 1])
-    return _by_maximum(distances) if normalization == "distances" else distances
+    distances = distances_to_reference(maps, reference, window, scale=normalization == "maps")
+    others = (
+        distances[:, 1:] if reference == 0 else torch.cat([distances[:, :reference], distances[:, reference + 1 :]], 1)
+    )
+    return _by_maximum(others) if normalization == "distances" else others
 
 
 def mean_delta_opt(
@@ -133,44 +90,3 @@ def precise(tensor: Tensor) -> Tensor:
 def _by_maximum(distances: Tensor) -> Tensor:
     largest = distances.amax(dim=1, keepdim=True) if distances.shape[1] else distances
     return distances / largest.masked_fill(largest == 0, 1)
-
-
-def _rms(difference: Tensor) -> Tensor:
-    mean_square = difference.flatten(2).square().mean(dim=-1)
-    # The derivative of the root is infinite at 0, where the loss drives to: there the gradient is set to zero.
-    zero = mean_square == 0
-    return mean_square.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
-
-
-def _windows(maps: Tensor, window: int) -> tuple[int, ...]:
-    return tuple(min(window, side) for side in maps.shape[2:])
-
-
-def _average(maps: Tensor, windows: tuple[int, ...]) -> Tensor:
-    # Adding strided slices axis by axis is several times faster on a CPU than the pooling kernels.
-    for axis, window in enumerate(windows, start=2):
-        if window == 1:
-            continue
-        length = maps.shape[axis] // window * window
-        parts = [_strided(maps, axis, start, length, window) for start in range(window)]
-        total = parts[0] + parts[1]
-        for part in parts[2:]:
-            total += part
-        maps = total / window
-    return maps
-
-
-def _strided(maps: Tensor, axis: int, start: int, stop: int, step: int) -> Tensor:
-    return maps[(slice(None),) * axis + (slice(start, stop, step),)]
-
-
-def _spread(gradient: Tensor, windows: tuple[int, ...], shape: torch.Size) -> Tensor:
-    cells = 1
-    for axis, window in enumerate(windows, start=2):
-        cells *= window
-        gradient = gradient.repeat_interleave(window, dim=axis) if window > 1 else gradient
-    if gradient.shape == shape:
-        return (gradient / cells).contiguous()
-    result = gradient.new_zeros(shape)
-    result[tuple(slice(side) for side in gradient.shape)] = gradient / cells
-    return result

@@ -1,0 +1,140 @@
+"""What δ_opt costs a training step: time and memory of a regularised step beside a plain one, in one run.
+
+    python benchmarks/step.py --threads 1 --rounds 15
+
+The two kinds of step take turns on the same network and the same batch, so that whatever else the machine does falls on
+both; what is printed is the ratio of their medians, with the quartiles of the ratios of neighbours. On a GPU times are
+those of CUDA events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sauron_train.config import NetworkConfig
+from sauron_train.losses import deep_supervision_loss
+from sauron_train.machine import device_name, keep_freed_memory
+from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.pruning.sauron import Sauron
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and a batch, as docs/performance.md names them."""
+
+    name: str
+    dim: int
+    filters: int
+    levels: int
+    batch: tuple[int, ...]
+
+
+CASES = (
+    Case("2D, 256 x 256, batch 4, 32 filters", 2, 32, 5, (4, 1, 256, 256)),
+    Case("3D, 32 x 64 x 64, batch 2, 24 filters", 3, 24, 5, (2, 1, 32, 64, 64)),
+)
+KINDS: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    "exact": {"normalization": "maps"},
+    # samples
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    print(f"{device_name(device)}, {arguments.threads} threads, {arguments.precision}, torch {torch.__version__}")
+    print("| step | kind | seconds | ratio to plain | quartiles | kept for backward | ratio |\n|" + "---|" * 7)
+    for case in CASES:
+        compare(case, device, arguments.rounds, arguments.precision == "bf16")
+
+
+def compare(case: Case, device: torch.device, rounds: int, bf16: bool) -> None:
+    steps = {kind: step_of(case, settings, device, bf16) for kind, settings in KINDS.items()}
+    kept = {kind: kept_for_backward(step) for kind, step in steps.items()}
+    times: dict[str, list[float]] = {kind: [] for kind in steps}
+    for turn in range(rounds + 1):
+        for kind, step in steps.items():
+            seconds = timed(step, device)
+            if turn:  # the first is warming up
+                times[kind].append(seconds)
+    for kind, seconds in times.items():
+        ratios = [own / plain for own, plain in zip(seconds, times["plain"], strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        median = statistics.median(seconds)
+        ratio = median / statistics.median(times["plain"])
+        cells = (case.name, kind, f"{median:.3f}", f"{ratio:.3f}", f"{low:.3f} to {high:.3f}")
+        memory = (f"{kept[kind] / 1e6:.0f} MB", f"{kept[kind] / kept['plain']:.3f}")
+        print("| " + " | ".join((*cells, *memory)) + " |", flush=True)
+
+
+def step_of(case: Case, settings: dict[str, Any] | None, device: torch.device, bf16: bool) -> Callable[[], None]:
+    """One training step of a network of its own."""
+    generator = torch.Generator().manual_seed(0)
+    config = NetworkConfig(dim=case.dim, levels=case.levels, init_filters=case.filters)
+    network = UNet(UNetSpec.unpruned(config, 1, 2), generator).to(device)
+    images = torch.randn(case.batch, generator=generator).to(device)
+    labels = (torch.rand(case.batch[0], *case.batch[2:], generator=generator) > 0.5).long().to(device)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-5)
+    off = {"normalization": "off"}
+    sauron = Sauron(network, images[:1], {"loss": off if settings is None else settings})
+    network.train()
+
+    def loss() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            outputs = network(images)
+        return deep_supervision_loss([output.float() for output in outputs], labels) + sauron.penalty()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    return step
+
+
+def timed(step: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        step()
+        end.record()
+        torch.cuda.synchronize()
+        return float(begin.elapsed_time(end)) / 1000
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def kept_for_backward(step: Callable[[], None]) -> int:
+    """Bytes of the distinct tensors that a step saves for its backward pass."""
+    sizes: dict[int, int] = {}
+
+    def seen(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        step()
+    return sum(sizes.values())
+
+
+if __name__ == "__main__":
+    main()
