@@ -44,7 +44,7 @@ CASES = (
 KINDS: dict[str, dict[str, Any] | None] = {
     "plain": None,
     "exact": {"normalization": "maps"},
-    # samples
+    "samples: 1": {"normalization": "maps", "samples": 1},
 }
 
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--case", choices=("2D", "3D"), help="one of the two; default: both")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -61,7 +62,7 @@ def main() -> None:
         keep_freed_memory()
     print(f"{device_name(device)}, {arguments.threads} threads, {arguments.precision}, torch {torch.__version__}")
     print("| step | kind | seconds | ratio to plain | quartiles | kept for backward | ratio |\n|" + "---|" * 7)
-    for case in CASES:
+    for case in (case for case in CASES if case.name.startswith(arguments.case or "")):
         compare(case, device, arguments.rounds, arguments.precision == "bf16")
 
 

@@ -46,6 +46,12 @@ class LossConfig(Section):
         description="the map that the others of a layer are pulled to: channel 0, or another one drawn in each step",
     )
     window: int = Field(2, ge=1, description="ω: side and stride of the average pooling before distances are taken")
+    samples: int | None = Field(
+        None,
+        ge=1,
+        description="images of a batch of which δ_opt is taken, drawn anew in each step (of each process's part, where"
+        " several train together); null = all. 1 costs far less and is the same on average (design choice)",
+    )
 
     @field_validator("normalization", mode="before")
     @classmethod

@@ -14,7 +14,13 @@ from sauron_train.pruning.reference import distances_to_reference
 Normalization = Literal["maps", "none", "distances"]
 
 
-def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int = 2, reference: int = 0) -> Tensor:
+def delta_opt(
+    maps: Tensor,
+    normalization: Normalization = "maps",
+    window: int = 2,
+    reference: int = 0,
+    images: Sequence[int] | None = None,
+) -> Tensor:
     """RMS distance of every map to the reference map, channel 0 unless told (authors' code), per sample.
 
     Differentiable; the gradient is finite everywhere, also where two maps are equal or a map is constant (design
@@ -26,11 +32,12 @@ def delta_opt(maps: Tensor, normalization: Normalization = "maps", window: int =
             axes at full resolution; `none`: not at all; `distances`: a sample's distances divided by their maximum.
         window: ω, side of the pooling before distances are taken.
         reference: position of the reference map.
+        images: which of the batch it is taken of; all if left out.
 
     Returns:
-        (B, C - 1) to the other maps in their order, in the type of the maps but at least float32.
+        (images, C - 1) to the other maps in their order, in the type of the maps but at least float32.
     """
-    distances = distances_to_reference(maps, reference, window, scale=normalization == "maps")
+    distances = distances_to_reference(maps, reference, window, normalization == "maps", images)
     others = (
         distances[:, 1:] if reference == 0 else torch.cat([distances[:, :reference], distances[:, reference + 1 :]], 1)
     )
@@ -42,6 +49,7 @@ def mean_delta_opt(
     normalization: Normalization = "maps",
     window: int = 2,
     references: Sequence[int] | None = None,
+    images: Sequence[int] | None = None,
 ) -> Tensor:
     """Mean over the layers of a network of δ_opt(l), the mean over samples and maps; one-filter layers count as 0.
 
@@ -50,9 +58,10 @@ def mean_delta_opt(
         normalization: see `delta_opt`.
         window: see `delta_opt`.
         references: position of the reference map of each layer; channel 0 of all if left out.
+        images: see `delta_opt`.
     """
     values = [
-        delta_opt(maps, normalization, window, reference).mean() if maps.shape[1] > 1 else maps.new_zeros(())
+        delta_opt(maps, normalization, window, reference, images).mean() if maps.shape[1] > 1 else maps.new_zeros(())
         for maps, reference in zip(layers, references or [0] * len(layers), strict=True)
     ]
     return torch.stack(values).mean()

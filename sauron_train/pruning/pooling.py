@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Size, Tensor
 from torch.nn import functional as F
 
@@ -15,40 +17,43 @@ def pool(maps: Tensor, window: int) -> Tensor:
         maps: (B, C, *spatial).
         window: ω in voxels.
     """
+    cells = math.prod(windows(maps.shape, window))
+    return window_sums(maps, window) / cells if cells > 1 else maps
+
+
+def window_sums(maps: Tensor, window: int) -> Tensor:
+    """As `pool`, but sums in place of means."""
     for axis, side in enumerate(windows(maps.shape, window), start=2):
         if side == 1:
             continue
         length = maps.shape[axis] // side * side
         # Adding strided slices axis by axis is several times faster on a CPU than the pooling kernels.
         parts = [_strided(maps, axis, start, length, side) for start in range(side)]
-        total = parts[0] + parts[1]
+        maps = parts[0] + parts[1]
         for part in parts[2:]:
-            total += part
-        maps = total.div_(side) if not total.requires_grad else total / side
+            maps += part
     return maps
 
 
 def spread(pooled: Tensor, window: int, shape: Size) -> Tensor:
-    """Backward of `pool`: each value divided among the voxels of its window; voxels outside all windows get 0.
+    """Backward of `window_sums`: each value in all voxels of its window; voxels outside all windows get 0.
 
     Args:
-        pooled: gradient of what `pool` gave; not needed afterwards.
+        pooled: gradient of what `window_sums` gave.
         window: ω.
         shape: of the maps that were pooled.
     """
-    sides = windows(shape, window)
-    cells = 1
-    for side in sides:
-        cells *= side
-    if cells == 1:
-        return pooled
-    filled = [own * side for own, side in zip(pooled.shape[2:], sides, strict=True)]
-    # "exact" asks for the middle of each voxel, where no rounding of the scale can reach the next cell.
-    result = F.interpolate(pooled / cells, size=filled, mode="nearest-exact")
+    filled = [own * side for own, side in zip(pooled.shape[2:], windows(shape, window), strict=True)]
+    if filled != list(pooled.shape[2:]):
+        # "exact" asks for the middle of each voxel, where no rounding of the scale can reach the next cell.
+        pooled = F.interpolate(pooled, size=filled, mode="nearest-exact")
     missing = [whole - own for own, whole in zip(filled, shape[2:], strict=True)]
-    if any(missing):
-        result = F.pad(result, [edge for side in reversed(missing) for edge in (0, side)])
-    return result
+    return F.pad(pooled, [edge for side in reversed(missing) for edge in (0, side)]) if any(missing) else pooled
+
+
+def pooled_sides(shape: Size, window: int) -> tuple[int, ...]:
+    """Spatial sides of maps (B, C, *spatial) when they are pooled."""
+    return tuple(side // own for side, own in zip(shape[2:], windows(shape, window), strict=True))
 
 
 def windows(shape: Size, window: int) -> tuple[int, ...]:

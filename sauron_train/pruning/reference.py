@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sauron_train.pruning.pooling import pool, spread
+from sauron_train.pruning.pooling import pooled_sides, spread, window_sums, windows
 
 
-def distances_to_reference(maps: Tensor, reference: int, window: int, scale: bool) -> Tensor:
+def distances_to_reference(
+    maps: Tensor, reference: int, window: int, scale: bool, images: Sequence[int] | None = None
+) -> Tensor:
     """RMS distance of every pooled map to the reference map, per sample.
 
     Differentiable once; the gradient is finite everywhere, also where two maps are equal or a map is constant (design
@@ -22,18 +26,20 @@ def distances_to_reference(maps: Tensor, reference: int, window: int, scale: boo
         reference: position of the reference map.
         window: ω, side of the pooling.
         scale: whether each map is first scaled to [0, 1] over all its spatial axes; a constant map scales to zeros.
+        images: which of the batch are looked at; all if left out.
 
     Returns:
-        (B, C) in the type of the maps but at least float32; 0 at the reference.
+        (images, C) in the type of the maps but at least float32; 0 at the reference.
     """
     # What an activation gives is kept for backward anyway, by it or its reader; what a bare convolution gives is not.
     bare = "Convolution" in type(maps.grad_fn).__name__
-    distances: Tensor = _Distances.apply(maps, reference, window, scale, bare)  # type: ignore[no-untyped-call]
+    chosen = None if images is None else tuple(images)
+    distances: Tensor = _Distances.apply(maps, reference, window, scale, bare, chosen)  # type: ignore[no-untyped-call]
     return distances
 
 
 class _Range(NamedTuple):
-    """Of each map: its minimum, 1 / (maximum - minimum) or 0 where it is constant, and where these two are."""
+    """Of each map (B, C): its minimum, 1 / (maximum - minimum) or 0 where it is constant, and where these two are."""
 
     low: Tensor
     inverse: Tensor
@@ -45,8 +51,8 @@ class _Range(NamedTuple):
         rows = maps.reshape(*maps.shape[:2], -1, maps.shape[-1])
         low, low_at = _end(rows, rows.amin(dim=3), largest=False)
         high, high_at = _end(rows, rows.amax(dim=3), largest=True)
-        low = _at_least_single(low)
-        extent = _at_least_single(high) - low
+        low = low.to(_kind(maps))
+        extent = high.to(_kind(maps)) - low
         flat = extent == 0
         return cls(low, (1 / extent.masked_fill(flat, 1)).masked_fill(flat, 0), low_at, high_at)
 
@@ -55,47 +61,86 @@ class _Distances(torch.autograd.Function):
     """Pooling commutes with min-max scaling, so the scaling is done afterwards, on a fraction of the voxels."""
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, reference: int, window: int, scale: bool, bare: bool) -> Tensor:
-        spans = _Range.of(maps) if scale else None
-        pooled = pool(_at_least_single(maps), window)
-        ctx.sides, ctx.shape, ctx.dtype = pooled.shape, maps.shape, maps.dtype
-        ctx.reference, ctx.window, ctx.bare = reference, window, bare
-        flat = _scaled(pooled, spans)
-        distances: Tensor = (flat - flat[:, reference, None]).norm(dim=2) / flat.shape[2] ** 0.5
-        ctx.save_for_backward(flat if bare else maps, distances, *(spans or ()))
+    def forward(
+        ctx: Any, maps: Tensor, reference: int, window: int, scale: bool, bare: bool, images: tuple[int, ...] | None
+    ) -> Tensor:
+        seen = _of_images(maps, images)
+        ranges = _Range.of(seen) if scale else None
+        scaled = _scaled(seen, window, ranges)
+        distances: Tensor = (scaled - scaled[:, reference, None]).norm(dim=2) / scaled.shape[2] ** 0.5
+        ctx.save_for_backward(scaled if bare else maps, distances, *(ranges or ()))
+        ctx.reference, ctx.window, ctx.bare, ctx.images = reference, window, bare, images
+        ctx.shape, ctx.dtype = maps.shape, maps.dtype
         return distances
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kept, distances, *found = ctx.saved_tensors
-        spans = _Range(*found) if found else None
-        flat = kept if ctx.bare else _scaled(pool(_at_least_single(kept), ctx.window), spans)
+        ranges = _Range(*found) if found else None
+        scaled = kept if ctx.bare else _scaled(_of_images(kept, ctx.images), ctx.window, ranges)
         # The derivative of the root is infinite at 0, where the loss drives to: there the gradient is set to zero.
         equal = distances == 0
-        weights = (gradient / (distances.masked_fill(equal, 1) * flat.shape[2])).masked_fill(equal, 0)
-        moves = (flat - flat[:, ctx.reference, None]).mul_(weights.unsqueeze(2))
-        moves[:, ctx.reference] = -moves.sum(dim=1)
-        ends = _moved_ends(moves, flat, spans) if spans else None
-        if spans:
-            moves *= spans.inverse.unsqueeze(2)
-        result = spread(moves.view(ctx.sides).to(ctx.dtype), ctx.window, ctx.shape)
-        if spans and ends:
-            voxels = result.view(*ctx.shape[:2], -1)
-            for at, change in zip((spans.low_at, spans.high_at), ends, strict=True):
-                voxels.scatter_add_(2, at.unsqueeze(2), change.unsqueeze(2).to(ctx.dtype))
-        return result, None, None, None, None
+        weights = (gradient / (distances.masked_fill(equal, 1) * scaled.shape[2])).masked_fill(equal, 0)
+        at, differences = ctx.reference, scaled - scaled[:, ctx.reference, None]
+        # What pulls the reference is the sum of what pulls the others, the other way.
+        differences[:, at] = -(weights.unsqueeze(1) @ differences).squeeze(1)
+        weights[:, at] = 1
+        shape = torch.Size((*scaled.shape[:2], *ctx.shape[2:]))
+        result = _unpooled(differences, scaled, weights, ranges, ctx.window, shape, ctx.dtype)
+        if ctx.images is not None:
+            whole = result.new_zeros(ctx.shape)
+            whole[list(ctx.images)] = result
+            result = whole
+        return result, None, None, None, None, None
 
 
-def _scaled(pooled: Tensor, spans: _Range | None) -> Tensor:
-    flat = pooled.flatten(2)
-    return flat if spans is None else (flat - spans.low.unsqueeze(2)).mul_(spans.inverse.unsqueeze(2))
+def _of_images(maps: Tensor, images: tuple[int, ...] | None) -> Tensor:
+    if images is None:
+        return maps
+    return maps[images[0] : images[0] + 1] if len(images) == 1 else maps[list(images)]
 
 
-def _moved_ends(moves: Tensor, scaled: Tensor, spans: _Range) -> tuple[Tensor, Tensor]:
-    """Gradients at the minimum and the maximum of each map, from those at its scaled voxels."""
+def _scaled(maps: Tensor, window: int, ranges: _Range | None) -> Tensor:
+    """(B, C, n): maps pooled, and scaled if there are ranges to scale by."""
+    sums = window_sums(maps.to(_kind(maps)), window).flatten(2)
+    cells = _cells(maps.shape, window)
+    if ranges is None:
+        return sums / cells if cells > 1 else sums
+    # In one pass over the voxels: the mean of a window less the minimum, times the inverse.
+    return torch.addcmul((-ranges.low * ranges.inverse).unsqueeze(2), sums, (ranges.inverse / cells).unsqueeze(2))
+
+
+def _unpooled(
+    moves: Tensor,
+    scaled: Tensor,
+    weights: Tensor,
+    ranges: _Range | None,
+    window: int,
+    shape: torch.Size,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Gradient at maps of some shape, from that at what `_scaled` made of them: moves, each map's times its weight."""
+    cells = _cells(shape, window)
+    factors = weights / cells if ranges is None else weights * ranges.inverse / cells
+    ends = () if ranges is None else _ends(moves, scaled, weights * ranges.inverse)
+    small = (moves * factors.unsqueeze(2)).view(*shape[:2], *pooled_sides(shape, window))
+    result = spread(small.to(dtype), window, shape)
+    if ranges is not None:
+        voxels = result.view(*shape[:2], -1)
+        for at, change in zip((ranges.low_at, ranges.high_at), ends, strict=True):
+            voxels.scatter_add_(2, at.unsqueeze(2), change.unsqueeze(2).to(dtype))
+    return result
+
+
+def _ends(moves: Tensor, scaled: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients at the minimum and the maximum of each map."""
     along = torch.linalg.vecdot(moves, scaled)
-    return (along - moves.sum(dim=2)) * spans.inverse, -along * spans.inverse
+    return (along - moves.sum(dim=2)) * factors, -along * factors
+
+
+def _cells(shape: torch.Size, window: int) -> int:
+    return math.prod(windows(shape, window))
 
 
 def _end(rows: Tensor, of_rows: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
@@ -108,5 +153,6 @@ def _end(rows: Tensor, of_rows: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
     return values, row * rows.shape[3] + (line.argmax(dim=2) if largest else line.argmin(dim=2))
 
 
-def _at_least_single(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+def _kind(maps: Tensor) -> torch.dtype:
+    """What is calculated in: float32 at least."""
+    return torch.float64 if maps.dtype == torch.float64 else torch.float32

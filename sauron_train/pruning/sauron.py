@@ -149,7 +149,16 @@ class Sauron:
         self._maps.clear()
         loss = self.config.loss
         references = [self._draw(m.shape[1]) for m in maps] if loss.reference == "random" else None
-        return mean_delta_opt(maps, loss.normalization, loss.window, references)  # type: ignore[arg-type]
+        images = self._drawn_images(len(maps[0]))
+        return mean_delta_opt(maps, loss.normalization, loss.window, references, images)  # type: ignore[arg-type]
+
+    def _drawn_images(self, batch: int) -> list[int] | None:
+        samples = self.config.loss.samples
+        if samples is None or samples >= batch:
+            return None
+        # One number whatever the size of the batch, so that processes with parts of one draw the same π afterwards.
+        first = self._draw(2**31)
+        return [(first + following) % batch for following in range(samples)]
 
     def _refuse_unlinked(self, layer: str) -> None:
         weight: Any = self.model.get_submodule(self.graph.layers[layer].module).weight

@@ -120,6 +120,28 @@ def test_finite_where_maps_are_equal_or_constant(normalization: Normalization, s
     assert (distances[:, 0] == 0).all()
 
 
+@pytest.mark.parametrize("normalization", ["maps", "none", "distances"])
+@pytest.mark.parametrize("images", [[0], [2], [1, 2], [2, 0]])
+def test_some_images_of_a_batch(normalization: Normalization, images: list[int]) -> None:
+    maps = torch.randn(3, 4, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    alone = maps.detach()[images].requires_grad_()
+    some, same = delta_opt(maps, normalization, images=images), delta_opt(alone, normalization)
+    torch.testing.assert_close(some, same)
+    (expected,) = torch.autograd.grad(same.mean(), alone)
+    (found,) = torch.autograd.grad(some.mean(), maps)
+    torch.testing.assert_close(found[images], expected)
+    assert not found[[image for image in range(3) if image not in images]].any()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 8), (2, 3, 4, 3, 5)])
+def test_maps_of_a_bare_convolution(shape: tuple[int, ...]) -> None:
+    convolution = (torch.nn.ConvTranspose2d if len(shape) == 4 else torch.nn.ConvTranspose3d)(3, 4, 1).double()
+    maps = convolution(torch.randn(*shape, dtype=torch.float64))
+    (bare,) = torch.autograd.grad(delta_opt(maps).mean(), maps, retain_graph=True)
+    (copied,) = torch.autograd.grad(delta_opt(maps.clone()).mean(), maps)
+    torch.testing.assert_close(bare, copied, rtol=0, atol=0)
+
+
 def test_one_filter_counts_as_zero() -> None:
     one, four = torch.rand(2, 1, 4, 4), torch.rand(2, 4, 4, 4)
     assert delta_opt(one).shape == (2, 0)

@@ -151,6 +151,26 @@ def test_a_random_reference_is_drawn_from_the_seed(net: Net, x: Tensor) -> None:
     assert values[0] == values[1] != values[2]
 
 
+def test_of_some_images_each_is_drawn_alike(net: Net, x: Tensor) -> None:
+    batch = torch.cat([x, 2 * x.flip(0) + 1])
+    whole = Sauron(net, x)
+    net(batch)
+    every = [whole.delta_opt().item()]
+    singles = []
+    for image in batch.split(1):
+        net(image)
+        singles.append(whole.delta_opt().item())
+    assert sum(singles) / len(singles) == pytest.approx(every[0], rel=1e-5)
+    sauron = Sauron(net, x, {"loss": {"samples": 1}})
+    drawn = []
+    for _ in range(60):
+        net(batch)
+        drawn.append(sauron.delta_opt().item())
+    for value in drawn:
+        assert min(abs(value - single) for single in singles) < 1e-6
+    assert len({round(value, 6) for value in drawn}) == len({round(single, 6) for single in singles}) > 1
+
+
 def test_what_a_user_cuts_takes_its_partners_along(net: Net, x: Tensor) -> None:
     sauron, widths = Sauron(net, x), (("first", 8), ("second", 6))
     assert sauron.layers == {f"{block}.{conv}": n for block, n in widths for conv in ("a", "b", "skip")}

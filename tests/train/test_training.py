@@ -64,7 +64,7 @@ def phantom_config(dim: int, *changes: str) -> Config:
         (["optimizer.name=adam", "optimizer.amsgrad=true"], "max_exp_avg_sq"),
         (["optimizer.name=sgd", "optimizer.lr=0.01"], "momentum_buffer"),
         (["optimizer.name=rmsprop"], "square_avg"),
-        (["loss.reference=random", "prune.references=all", "prune.exclude=[dec_trans_*]"], ""),
+        (["loss.reference=random", "loss.samples=1", "prune.references=all", "prune.exclude=[dec_trans_*]"], ""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
