@@ -92,7 +92,7 @@ def step_of(case: Case, settings: dict[str, Any] | None, device: torch.device, b
     network = UNet(UNetSpec.unpruned(config, 1, 2), generator).to(device)
     images = torch.randn(case.batch, generator=generator).to(device)
     labels = (torch.rand(case.batch[0], *case.batch[2:], generator=generator) > 0.5).long().to(device)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-5)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-5, fused=True)
     off = {"normalization": "off"}
     sauron = Sauron(network, images[:1], {"loss": off if settings is None else settings})
     network.train()
