@@ -9,8 +9,6 @@ from sauron_train.config import Config, parse
 from sauron_train.errors import ConfigError
 from sauron_train.keys import overlaid, with_overrides
 
-LEARNING_RATE = 0.1
-"""Share of the run's learning rate with which fine-tuning begins, as He et al. (CVPR 2019) do with trained networks."""
 # What the network is, and how it is cut.
 _FIXED = ("name", "preset", "seed", "epochs", "preprocess", "network", "prune", "rival")
 
@@ -20,8 +18,9 @@ def rival_config(
 ) -> Config:
     """The configuration of a rival.
 
-    Its first epoch is the cut. The learning rate falls from a tenth of the run's to 0 over the fine-tuning, by the
-    run's own schedule, and δ_opt has no weight; `changes` may say otherwise.
+    Its first epoch is the cut. Over the fine-tuning the learning rate goes through the run's own schedule once more,
+    from its start, which does better than going on with a small one (Renda et al., ICLR 2020); δ_opt has no weight.
+    `changes` may say otherwise.
 
     Args:
         config: of the run whose network is cut.
@@ -44,7 +43,6 @@ def rival_config(
         "epochs": epochs,
         "rival": {"method": method, "flops": flops},
         "loss": {"lambda": 0.0},
-        "optimizer": {"lr": config.optimizer.lr * LEARNING_RATE},
         "prune": {"enabled": True, "first_epoch": 1, "last_epoch": 1, "compensate": "none", "references": "all"},
         "maps": {"epochs": [epoch for epoch in config.maps.epochs if epoch <= epochs]},
     }

@@ -50,8 +50,8 @@ def rival(  # noqa: PLR0913, PLR0917 - an option each
     """Prune a run's trained network as others do, at once and by its weights alone, and fine-tune it.
 
     RUN is a run whose network is whole, such as the unpruned baseline. Every layer loses the same share of its filters:
-    the smallest share that leaves no more than the FLOPs. Fine-tuning is training by the run's own recipe, from a tenth
-    of its learning rate down to 0. For example, against a run of Sauron's on the same data:
+    the smallest share that leaves no more than the FLOPs. Fine-tuning is training by the run's own recipe, its
+    schedule of the learning rate begun anew. For example, against a run of Sauron's on the same data:
 
     `sauron-train rival runs/baseline --method fpgm --match runs/sauron --fine-tune 50 --out runs/fpgm`
     """
