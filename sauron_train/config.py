@@ -92,6 +92,13 @@ class PruneConfig(Section):
         description="one = a layer's filters are compared with one π that is drawn each epoch, as published; all = each"
         " filter that stays is π in turn, in drawn order (design choice)",
     )
+    width_multiple: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="layers are only cut to multiples of this, below it to halves of it: kernels work in blocks of 8 or"
+        " 16 channels, so a network of other widths is no faster (design choice); 1 = to any width, as published",
+    )
     exclude: tuple[str, ...] = Field(
         (), description="layers that are never cut, by name; * stands for anything, as in dec_trans_*"
     )
@@ -276,11 +283,13 @@ class Config(_OverPreset):
     def cuts(self) -> str:
         """How filters are cut: `merge` or `none` for what they did, `one` or `all` for π; empty if never.
 
-        `at once` where another method chose them.
+        `at once` where another method chose them. Either with `to multiples of` where not every width is allowed.
         """
-        if self.rival is not None:
-            return "at once"
-        return f"{self.prune.compensate}, {self.prune.references}" if self.prune.enabled else ""
+        if self.rival is None and not self.prune.enabled:
+            return ""
+        how = f"{self.prune.compensate}, {self.prune.references}" if self.rival is None else "at once"
+        multiple = self.prune.width_multiple
+        return how if multiple == 1 else f"{how}, to multiples of {multiple}"
 
     @property
     def mode(self) -> str:

@@ -57,6 +57,8 @@ class CutQuestion:
         threshold: τ; δ_prune is measured on training batches, as while training.
         layers: those that the threshold holds for; empty = all.
         compensate: whether survivors take over what readers did with what goes; None = as the run did.
+        width_multiple: of the filters below the threshold only so many go that multiples of this are left; None = as
+            the run did. Filters that are named go as named.
         data: the data set, if it is not where it was.
     """
 
@@ -66,6 +68,7 @@ class CutQuestion:
     layers: tuple[str, ...] = ()
     compensate: Literal["merge", "none"] | None = None
     data: Path | None = None
+    width_multiple: int | None = None
 
 
 def cut_run(run: Run, question: CutQuestion, out: Path, on_progress: OnProgress) -> Run:
@@ -88,7 +91,7 @@ def cut_run(run: Run, question: CutQuestion, out: Path, on_progress: OnProgress)
     if not record.cut:
         if question.filters is not None:
             raise PruningError("no filter is named, so there is nothing to cut; name those that go")
-        raise PruningError("no filter lies below the threshold, so there is nothing to cut; raise it")
+        raise PruningError(_why_nothing(work.config.prune.width_multiple))
     cases = work.cases()
     before = work.score(cases, "scoring as it is")
     cuts = work.cut(record)
@@ -159,7 +162,8 @@ class _Cutting:
         question = self.question
         if question.filters is None:
             wanted = not question.layers or layer in question.layers
-            return removable(measure, question.threshold or 0.0) if wanted else {}
+            multiple = self.config.prune.width_multiple
+            return removable(measure, question.threshold or 0.0, multiple) if wanted else {}
         gone = self.sauron.graph.resolve({layer: question.filters.get(layer, ())})
         return with_nearest(measure, gone.ids)
 
@@ -269,6 +273,8 @@ def _config(config: Config, question: CutQuestion) -> Config:
     changes: dict[str, object] = {"references": "all", "enabled": True, "first_epoch": 1, "last_epoch": None}
     if question.compensate is not None:
         changes["compensate"] = question.compensate
+    if question.width_multiple is not None:
+        changes["width_multiple"] = question.width_multiple
     prune = config.prune.model_copy(update=changes)
     data = config.data.model_copy(update={"workers": 0})
     return config.model_copy(update={"prune": prune, "data": data})
@@ -279,7 +285,18 @@ def _how(question: CutQuestion, cuts: Sequence[Pruning], config: Config) -> str:
     of = f"{len(cuts)} {'layer' if len(cuts) == 1 else 'layers'}"
     what = f"{filters} {'filter' if filters == 1 else 'filters'} of {of} cut"
     at = f" at τ {question.threshold:g}" if question.threshold is not None else ""
+    if question.filters is None and config.prune.width_multiple > 1:
+        at += f" to multiples of {config.prune.width_multiple}"
     return f"{what}{at}, {'merged' if config.prune.compensate == 'merge' else 'not compensated'}"
+
+
+def _why_nothing(multiple: int) -> str:
+    if multiple == 1:
+        return "no filter lies below the threshold, so there is nothing to cut; raise it"
+    return (
+        f"in no layer enough filters lie below the threshold to cut it to the next multiple of {multiple}, so there is "
+        "nothing to cut; raise it, or give --width-multiple 1"
+    )
 
 
 @contextmanager

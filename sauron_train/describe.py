@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from sauron_train.analysis.widths import told
 from sauron_train.complexity import complexity
 from sauron_train.config import Config
 from sauron_train.models.unet import UNet, UNetSpec
@@ -75,14 +76,20 @@ def training_line(config: Config) -> str:
     weighted = config.loss.normalization != "off" and config.loss.lambda_ > 0
     penalty = f"δ_opt ({config.loss.normalization}, λ {config.loss.lambda_:g})" if weighted else "no δ_opt in the loss"
     if config.rival is not None:
-        return f"mode {config.mode}: filters are cut at once, to {share(config.rival.flops, 1)} of the FLOPs or below"
+        flops = share(config.rival.flops, 1)
+        return f"mode {config.mode}: filters are cut at once, to {flops} of the FLOPs or below{_widths(config)}"
     if not config.prune.enabled:
         return f"mode {config.mode}: {penalty}, nothing is cut"
     prune = config.prune
     what = "what they did goes to a survivor" if prune.compensate == "merge" else "what they did is lost"
     pi = "every map that stays is π in turn" if prune.references == "all" else "one π an epoch"
     until = f"τ {prune.threshold_start:g} to {prune.threshold_max:g}"
-    return f"mode {config.mode}: {penalty}; filters are cut ({until}), {pi}, {what}"
+    return f"mode {config.mode}: {penalty}; filters are cut ({until}{_widths(config)}), {pi}, {what}"
+
+
+def _widths(config: Config) -> str:
+    multiple = config.prune.width_multiple
+    return f", to {told(multiple)}" if multiple > 1 else ""
 
 
 def share(left: float, whole: float) -> str:

@@ -20,6 +20,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "mu": 0.02,
             "compensate": "none",
             "references": "one",
+            "width_multiple": 1,
             "exclude": [],
             "batches": 1,
             "first_epoch": 1,

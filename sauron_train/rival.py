@@ -175,6 +175,7 @@ class _Cutting(Trainer):
             lambda many: network_cost(network, channels, classes, patch, many).flops,
             self.question.flops * self._whole,
             whole,
+            self.config.prune.width_multiple,
         )
 
     def _refuse_cut(self, run: Run, model: UNet) -> None:

@@ -57,7 +57,8 @@ def outlook(view: RunView, epoch: int, layers: Sequence[str], turns: Turns) -> O
     """Ask the stored maps of an epoch.
 
     δ_prune is taken between maps as they were stored, pooled, over the probe images; training takes it over training
-    batches at full resolution, so the two are near but not the same.
+    batches at full resolution, so the two are near but not the same. Layers are cut to the widths that the run's
+    `prune.width_multiple` allows.
 
     Args:
         view: the run.
@@ -72,7 +73,7 @@ def outlook(view: RunView, epoch: int, layers: Sequence[str], turns: Turns) -> O
     gone = {}
     for layer, filters in numbers.items():
         order = _order(filters, turns)
-        gone[layer] = goes(view.shelf.delta_prune(epoch, layer), order, THRESHOLDS)
+        gone[layer] = goes(view.shelf.delta_prune(epoch, layer), order, THRESHOLDS, view.config.prune.width_multiple)
     widths: dict[str, Array] = {name: np.asarray(count) for name, count in _widths(view, epoch).items()}
     after = {**widths, **{layer: len(numbers[layer]) - found.sum(axis=1) for layer, found in gone.items()}}
     start: dict[str, Array] = {info.name: np.asarray(info.filters) for info in view.info.layers}

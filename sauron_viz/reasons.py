@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ def reason(row: Mapping[str, Any], config: PruneConfig, before: Mapping[str, Any
         if config.last_epoch is not None and row["epoch"] > config.last_epoch:
             return f"Pruning ended with epoch {config.last_epoch}."
         return "Nothing was decided for this layer in this epoch."
-    return f"{_threshold(row, config, before)} {_cut(row)}"
+    return f"{_threshold(row, config, before)} {_cut(row, config)}"
 
 
 def _threshold(row: Mapping[str, Any], config: PruneConfig, before: Mapping[str, Any] | None) -> str:
@@ -56,13 +57,21 @@ def _threshold(row: Mapping[str, Any], config: PruneConfig, before: Mapping[str,
     return f"τ is {tau:.3f}."
 
 
-def _cut(row: Mapping[str, Any]) -> str:
-    removed, smallest = int(row["removed"]), row.get("delta_prune_min")
+def _cut(row: Mapping[str, Any], config: PruneConfig) -> str:
+    removed, smallest, multiple = int(row["removed"]), row.get("delta_prune_min"), config.width_multiple
     if removed:
-        return f"{removed} filter{'s' if removed > 1 else ''} lay below it and went."
+        filters = f"{removed} filter{'s' if removed > 1 else ''}"
+        if multiple == 1:
+            return f"{filters} lay below it and went."
+        return f"{filters} below it went, as many as widths in multiples of {multiple} allow."
     if smallest is None or pd.isna(smallest):
         return "No filter went."
-    return f"No filter went: the smallest δ_prune was {smallest:.3f}."
+    measured = f"No filter went: the smallest δ_prune was {smallest:.3f}"
+    if multiple == 1 or smallest >= float(row["threshold"]):
+        return f"{measured}."
+    if any(fnmatch.fnmatchcase(str(row["layer"]), pattern) for pattern in config.exclude):
+        return f"{measured}, but the layer is excluded from cuts."
+    return f"{measured}, but too few lie below τ for the next step in multiples of {multiple}."
 
 
 def _listed(names: list[str]) -> str:

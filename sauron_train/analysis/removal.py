@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sauron_train.analysis.distances import pool_maps, rms_between
+from sauron_train.analysis.widths import next_width
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +28,9 @@ def delta_prune(maps: Array, window: int = 1) -> Array:
     return np.asarray(np.mean([_relative(image, window) for image in maps], axis=0))
 
 
-def goes(distances: Array, references: Sequence[int], thresholds: Sequence[float]) -> npt.NDArray[np.bool_]:
+def goes(
+    distances: Array, references: Sequence[int], thresholds: Sequence[float], multiple: int = 1
+) -> npt.NDArray[np.bool_]:
     """Which maps of a layer go, for many thresholds at once.
 
     The references have their turn one after the other; one that went before its turn has none, one that had it stays.
@@ -37,6 +40,8 @@ def goes(distances: Array, references: Sequence[int], thresholds: Sequence[float
         distances: (C, C) as from `delta_prune`.
         references: positions of the maps that are π, in the order of their turns.
         thresholds: (T,) values of τ.
+        multiple: `prune.width_multiple`; above 1 only so many of them go that one of the widths of `widths` is left,
+            those first that are nearest to one that stays at this threshold.
 
     Returns:
         (T, C), True for a map that goes. The first reference never does, so no layer is emptied.
@@ -48,7 +53,21 @@ def goes(distances: Array, references: Sequence[int], thresholds: Sequence[float
         turn = ~gone[:, reference]
         stays[:, reference] |= turn
         gone |= (distances[reference] < near) & turn[:, None] & ~stays
-    return gone
+    if multiple == 1:
+        return gone
+    # Most thresholds of a slider take the same maps as the one before.
+    different, of = np.unique(gone, axis=0, return_inverse=True)
+    return np.array([_in_steps(row, distances, references, multiple) for row in different])[of.reshape(-1)]
+
+
+def _in_steps(gone: Array, distances: Array, references: Sequence[int], multiple: int) -> Array:
+    """Of the maps (C,) that would go as many as leave a width that is allowed."""
+    going = np.flatnonzero(gone)
+    count = len(gone) - min(next_width(len(gone) - len(going), multiple), len(gone))
+    staying = np.array([reference for reference in references if not gone[reference]], dtype=np.int64)
+    nearest = np.nanmin(distances[staying[:, None], going], axis=0)
+    first = going[np.argsort(nearest, kind="stable")[:count]]
+    return np.isin(np.arange(len(gone)), first)
 
 
 def _relative(maps: Array, window: int) -> Array:

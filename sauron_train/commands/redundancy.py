@@ -102,6 +102,16 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
     layers: Annotated[
         list[str] | None, typer.Option("--layer", help="Layer that --threshold holds for; repeat. Default: all.")
     ] = None,
+    width_multiple: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Cut layers to multiples of this only, as kernels work in blocks of channels; 1: to any width. "
+            "Default: as the run did.",
+            show_default=False,
+        ),
+    ] = None,
     compensate: Annotated[
         Compensate | None, typer.Option(help="merge: survivors take over what goes. Default: as the run did.")
     ] = None,
@@ -119,9 +129,10 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
     from sauron_train.derive import CutQuestion, cut_run  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    if filters is not None and (threshold is not None or layers):
+    if filters is not None and (threshold is not None or layers or width_multiple is not None):
         raise ConfigError(
-            "--filters names what goes, --threshold and --layer let distances decide; give one of the two"
+            "--filters names what goes; --threshold, --layer and --width-multiple let distances decide. "
+            "Give one of the two"
         )
     chosen = None if filters is None else filter_table(filters)
     question = CutQuestion(
@@ -131,6 +142,7 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
         tuple(layers or ()),
         compensate.value if compensate else None,
         data,
+        width_multiple,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with stopped("stopped; nothing was written"), bar("cutting", machine) as advance:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sauron_train.analysis.widths import next_width
 from sauron_train.config import PruneConfig
 
 
@@ -90,7 +91,8 @@ def decide(
     """Decide for every layer what goes in this epoch.
 
     A waiting layer counts its patience down. One that has waited long enough and has converged gets the next threshold
-    and waits ρ epochs again. In either case every filter nearer to π than the threshold goes, π itself never.
+    and waits ρ epochs again. In either case every filter nearer to π than the threshold goes, π itself never; of those
+    only as many as leave a width that `prune.width_multiple` allows.
     """
     decisions: dict[str, Decision] = {}
     following = dict(states)
@@ -121,15 +123,24 @@ def convergence(filters: int, removed: int, history: History, config: PruneConfi
     return conditions
 
 
-def removable(measure: Measure, threshold: float) -> dict[int, int]:
+def removable(measure: Measure, threshold: float, multiple: int = 1) -> dict[int, int]:
     """The channels that go, each with its π: those whose δ_prune is below the threshold (strictly).
 
     The references have their turn one after the other; one that went before its turn has none, one that had it stays.
+
+    With a multiple above 1 (design choice) only so many of them go that each layer is left with the next of the widths
+    of `analysis.widths`, and none where that is no less than it has. Those that are nearest to one that stays at this
+    threshold go first, of equals the one of the lowest number; channels that are bound count by their farthest.
     """
+    removed = _below(measure, threshold)
+    return removed if multiple == 1 else _in_steps(measure, removed, multiple)
+
+
+def _below(measure: Measure, threshold: float) -> dict[int, int]:
     removed: dict[int, int] = {}
     staying = set(measure.protected)
     places = {channel: place for place, channel in enumerate(measure.channels)}
-    partners = {channel: together for together in measure.bound for channel in together}
+    partners = _partners(measure)
     for row, reference in enumerate(measure.references):
         if reference in removed:
             continue
@@ -146,6 +157,41 @@ def removable(measure: Measure, threshold: float) -> dict[int, int]:
     return removed
 
 
+def _in_steps(measure: Measure, removed: Mapping[int, int], multiple: int) -> dict[int, int]:
+    """Of what would go as much as leaves every layer a width that is allowed."""
+    layers = measure.layers or (frozenset(measure.channels),)
+    units = _nearest_first(measure, removed)
+    taken = frozenset(removed)
+    while True:
+        allowed = [len(layer) - min(next_width(len(layer - taken), multiple), len(layer)) for layer in layers]
+        taken = _taken(units, layers, allowed)
+        # Where layers share channels, or channels are bound, one may not come down so far: then it stops a step before.
+        if [len(layer & taken) for layer in layers] == allowed:
+            return {channel: reference for channel, reference in removed.items() if channel in taken}
+
+
+def _nearest_first(measure: Measure, removed: Mapping[int, int]) -> list[frozenset[int]]:
+    """What would go, in sets that go as a whole, ordered by how near it is to what would stay."""
+    rows = [row for row, reference in enumerate(measure.references) if reference not in removed]
+    nearest = dict(zip(measure.channels, measure.distances[rows].min(axis=0).tolist(), strict=True))
+    partners = _partners(measure)
+    units = {partners.get(channel, frozenset((channel,))) for channel in removed}
+    return sorted(units, key=lambda unit: (max(nearest[channel] for channel in unit), min(unit)))
+
+
+def _taken(units: Sequence[frozenset[int]], layers: Sequence[frozenset[int]], allowed: Sequence[int]) -> frozenset[int]:
+    """The first of the units that take no more from each layer than is allowed."""
+    taken: frozenset[int] = frozenset()
+    for unit in units:
+        if all(len(layer & (taken | unit)) <= most for layer, most in zip(layers, allowed, strict=True)):
+            taken |= unit
+    return taken
+
+
+def _partners(measure: Measure) -> dict[int, frozenset[int]]:
+    return {channel: together for together in measure.bound for channel in together}
+
+
 def _empties(measure: Measure, removed: set[int]) -> bool:
     return any(layer <= removed for layer in measure.layers)
 
@@ -158,5 +204,5 @@ def _decide(measure: Measure, state: LayerState, history: History, config: Prune
         patience -= 1
     elif all(conditions.values()) and step < len(steps) - 1:
         step, patience, raised = step + 1, config.patience, True
-    removed = removable(measure, steps[step])
+    removed = removable(measure, steps[step], config.width_multiple)
     return Decision(steps[step], patience, raised, removed, conditions), LayerState(step, patience, len(removed))

@@ -7,7 +7,7 @@ Two criteria, both of a layer's own filters without their biases:
   deep convolutional neural networks acceleration", CVPR 2019, arXiv 1811.00250). As there, a filter's sum of Euclidean
   distances to all filters of its layer stands for that nearness.
 
-Every layer loses the same share of its filters, as in the second paper.
+Every layer loses the same share of its filters, as in the second paper, to within the widths that it may be cut to.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sauron_train.analysis.widths import widths_below
 from sauron_train.errors import PruningError
 from sauron_train.pruning.graph import ChannelGraph
 
@@ -53,17 +54,20 @@ def uniform_widths(
     flops: Callable[[Mapping[str, Array]], Array],
     target: float,
     whole: Collection[str] = (),
+    multiple: int = 1,
 ) -> dict[str, int]:
     """The widths of the largest network that costs no more than a target, if every layer loses the same share.
 
-    Filters go one at a time, always from the layer that has then lost the smallest share of its own, and each layer
-    keeps one. So no share differs from another by more than one filter, and with one filter more it were too large.
+    Filters go one at a time, or by as many as reach the next width of `analysis.widths`, always from the layer that has
+    then lost the smallest share of its own, and each layer keeps one. So no share differs from another by more than one
+    such step, and with one step less it were too large.
 
     Args:
         filters: layer name to its number of filters, in the order of the network, which decides between equals.
         flops: what networks cost, from layer name to (n,) widths to (n,) FLOPs.
         target: FLOPs that may be left.
         whole: layers that lose none.
+        multiple: `prune.width_multiple`.
 
     Returns:
         Layer name to the number of filters that stay.
@@ -72,13 +76,17 @@ def uniform_widths(
         PruningError: even with one filter in each layer it costs more.
     """
     names = [name for name in filters if name not in whole]
+    steps = {name: widths_below(filters[name], multiple) for name in names}
     order = sorted(
-        (Fraction(lost, filters[name]), place) for place, name in enumerate(names) for lost in range(1, filters[name])
+        (Fraction(filters[name] - width, filters[name]), place)
+        for place, name in enumerate(names)
+        for width in steps[name]
     )
     turns = np.array([place for _, place in order], dtype=np.int64)
     widths = {name: np.full(len(turns) + 1, count) for name, count in filters.items()}
     for place, name in enumerate(names):
-        widths[name][1:] -= np.cumsum(turns == place)
+        done = np.cumsum(turns == place)
+        widths[name][1:] = np.array([filters[name], *steps[name]])[done]
     fitting = np.flatnonzero(flops(widths) <= target)
     if not len(fitting):
         raise PruningError(

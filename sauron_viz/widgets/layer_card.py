@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sauron_train.analysis.widths import told
 from sauron_train.errors import SauronError
 from sauron_viz.figures import decision_lines
 from sauron_viz.reasons import reason
@@ -77,7 +78,7 @@ class LayerCard:
             (
                 "Filters",
                 f"{int(row.get('filters', info.filters))} <small>of {info.filters}</small>",
-                "Left of those at the start",
+                _filters_hint(view.config.prune.width_multiple),
             ),
             ("δ_opt", _number(row.get("delta_opt")), DELTA_OPT),
             ("τ", _number(row.get("threshold")), TAU),
@@ -114,6 +115,10 @@ class LayerCard:
     def _choose(self, number: int) -> None:
         self.viewer.choose_filter(number)
         self.viewer.turn_to("maps")
+
+
+def _filters_hint(multiple: int) -> str:
+    return "Left of those at the start" + (f"; cut to {told(multiple)}" if multiple > 1 else "")
 
 
 def _number(value: Any) -> str:

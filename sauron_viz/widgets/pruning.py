@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from sauron_train.analysis.widths import told
 from sauron_viz.figures import grid_of, layer_heat, measure, measures, progress_lines
 from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, show, text
@@ -115,7 +116,8 @@ class PruningPanel(Panel):
             self.share.draw(
                 layer_heat(
                     grid_of(view.layers, infos, measure("filters_share")), measure("filters_share"), removed=removed
-                )
+                ),
+                share_note(view),
             )
             self.cuts.empty = _why_no_cuts(view)
             self.cuts.fill(cut_rows(view.prunings, view.epochs))
@@ -149,6 +151,12 @@ class PruningPanel(Panel):
             cut = view.prunings[int(place)]
             self.viewer.state.layer = cut.layer
             self.viewer.choose_epoch(cut.epoch)
+
+
+def share_note(view: RunView) -> str:
+    """What stands below the filters of each layer."""
+    multiple = view.config.prune.width_multiple
+    return SHARE_NOTE if multiple == 1 else f"{SHARE_NOTE} In this run layers are only cut to {told(multiple)} filters."
 
 
 def told_cuts(view: RunView) -> str:

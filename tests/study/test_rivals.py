@@ -16,6 +16,7 @@ from small import EPOCHS, small
 from torch import Tensor, nn
 
 from sauron_train.analysis.cost import network_cost
+from sauron_train.analysis.widths import next_width
 from sauron_train.checkpoint import load_model
 from sauron_train.config import NetworkConfig
 from sauron_train.errors import ConfigError, PruningError, RunError
@@ -87,6 +88,27 @@ def test_widths_are_the_largest_that_fit_and_lose_equal_shares(counts: list[int]
     share_lost = Fraction(lost[last], filters[last])
     for name, count in filters.items():
         assert lost[name] == count - 1 or Fraction(lost[name] + 1, count) >= share_lost
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.floats(0.1, 1.0), st.sampled_from([2, 4, 8]))
+@settings(max_examples=60, deadline=None)
+def test_widths_keep_to_a_multiple_where_there_is_one(counts: list[int], share: float, multiple: int) -> None:
+    filters = {f"layer_{i}": count for i, count in enumerate(counts)}
+
+    def flops(widths: Mapping[str, Any]) -> Any:
+        return sum(widths.values())
+
+    target = max(share * flops(filters), len(counts))
+    found = uniform_widths(filters, flops, target, multiple=multiple)
+    assert flops(found) <= target
+    lost = [name for name, count in filters.items() if found[name] < count]
+    assert all(next_width(found[name], multiple) == found[name] for name in lost)
+    if lost:
+        last = max(
+            lost, key=lambda name: (Fraction(filters[name] - found[name], filters[name]), [*filters].index(name))
+        )
+        wider = min(filters[last], next_width(found[last] + 1, multiple))
+        assert flops({**found, last: wider}) > target
 
 
 def test_layers_that_are_left_out_stay_whole() -> None:

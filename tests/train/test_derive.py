@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import sauron_train.derive
 from sauron_train import recipes
 from sauron_train.analysis.tables import measures
+from sauron_train.analysis.widths import next_width
 from sauron_train.checkpoint import load_model
 from sauron_train.cli import app
 from sauron_train.config import parse
@@ -107,6 +108,20 @@ def test_a_threshold_cuts_what_lies_below_it(trained: Run, tmp_path: Path) -> No
     assert "at τ 0.5" in (everywhere.info.derived_from.how if everywhere.info.derived_from else "")
 
 
+def test_a_threshold_cuts_to_multiples_where_it_is_asked_to(trained: Run, tmp_path: Path) -> None:
+    free = cut_run(trained, CutQuestion(threshold=0.6), tmp_path / "free", quiet)
+    made = cut_run(trained, CutQuestion(threshold=0.6, width_multiple=4), tmp_path / "cut", quiet)
+    cuts = {cut.layer: cut for cut in made.prunings()}
+    for layer, width in zip(made.layers()["layer"], made.layers()["filters"], strict=True):
+        before = next(info.filters for info in made.info.layers if info.name == layer)
+        left = int(free.layers().query("layer == @layer")["filters"].iloc[0])
+        assert width == min(before, next_width(left, 4))
+        assert (layer in cuts) == (width < before)
+    assert len(cuts) > 1
+    assert made.config.prune.width_multiple == 4
+    assert "at τ 0.6 to multiples of 4" in (made.info.derived_from.how if made.info.derived_from else "")
+
+
 def test_it_is_a_run_like_others(trained: Run, tmp_path: Path) -> None:
     made = cut_run(trained, CutQuestion(epoch=2, filters={"dec_conv_4": [1]}), tmp_path / "cut", quiet)
     assert list(made.checkpoints()) == [2]
@@ -120,6 +135,7 @@ def test_it_is_a_run_like_others(trained: Run, tmp_path: Path) -> None:
     [
         (CutQuestion(), "say what goes"),
         (CutQuestion(threshold=0.0), "nothing to cut; raise it"),
+        (CutQuestion(threshold=0.0, width_multiple=4), "the next multiple of 4, so there is nothing to cut; raise it"),
         (CutQuestion(filters={"dec_conv_4": []}), "no filter is named"),
         (CutQuestion(filters={"dec_conv_9": [1]}), "dec_conv_9 is no layer of this network"),
         (CutQuestion(threshold=0.5, layers=("dec",)), "dec is no layer of this network"),
@@ -164,7 +180,9 @@ def test_command(trained: Run, tmp_path: Path) -> None:
         told = CliRunner().invoke(app, ["cut", run, "--filters", str(table), "--out", str(tmp_path / "three")])
         assert sentence in str(told.exception)
     both = ["cut", run, "--filters", str(table), "--threshold", "0.5", "--out", str(tmp_path / "x")]
-    assert "give one of the two" in str(CliRunner().invoke(app, both).exception)
+    assert "Give one of the two" in str(CliRunner().invoke(app, both).exception)
+    widths = ["cut", run, "--filters", str(table), "--width-multiple", "8", "--out", str(tmp_path / "x")]
+    assert "Give one of the two" in str(CliRunner().invoke(app, widths).exception)
     assert "say what goes" in str(CliRunner().invoke(app, ["cut", run, "--out", str(tmp_path / "x")]).exception)
 
 

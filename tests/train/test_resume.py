@@ -20,6 +20,7 @@ import torch
 from safetensors import safe_open
 
 from sauron_train import recipes
+from sauron_train.analysis.widths import widths_below
 from sauron_train.checkpoint import load_state, save_state
 from sauron_train.cli import main
 from sauron_train.config import Config, parse
@@ -129,6 +130,21 @@ def assert_same(run: Run, expected: Run) -> None:
 
 def cut_in(run: Run) -> set[int]:
     return {pruning.epoch for pruning in run.prunings()}
+
+
+def test_widths_stay_multiples_also_when_a_run_goes_on(begin: Callable[..., Run], tmp_path: Path) -> None:
+    settings = tiny("epochs=3", "network.init_filters=10", "network.levels=2", "prune.width_multiple=4")
+    run = begin(tmp_path / "run", settings, Stopper(3, "step"))
+    before = run.prunings()
+    resume(run)
+    assert cut_in(run) > {cut.epoch for cut in before}, "it cut before and after"
+    begun, allowed = {layer.name: layer.filters for layer in run.info.layers}, widths_below(20, 4)
+    assert set(begun.values()) == {10, 20}
+    rows, cuts = run.layers(), run.prunings()
+    assert any(cut.filters_before == 10 for cut in cuts)
+    assert all(width in (begun[name], *allowed) for name, width in zip(rows["layer"], rows["filters"], strict=True))
+    assert all(cut.filters_after in allowed for cut in cuts)
+    assert all(gone.delta_prune < cut.threshold for cut in cuts for gone in cut.removed)
 
 
 @pytest.mark.parametrize("moment", ["step", "validating", "measuring redundancy", "end"])

@@ -184,6 +184,24 @@ def test_every_decision_has_its_reason(change_: dict, before: dict | None, words
     assert words in told
 
 
+@pytest.mark.parametrize(
+    ("change_", "words"),
+    [
+        ({"removed": 8}, "8 filters below it went, as many as widths in multiples of 8 allow."),
+        (
+            {"delta_prune_min": 0.05},
+            "smallest δ_prune was 0.050, but too few lie below τ for the next step in multiples",
+        ),
+        ({"delta_prune_min": 0.05, "layer": "dec_trans_2"}, "0.050, but the layer is excluded from cuts."),
+        ({}, "No filter went: the smallest δ_prune was 0.200."),
+    ],
+)
+def test_a_decision_in_multiples_has_its_reason(change_: dict, words: str) -> None:
+    row = {"epoch": 5, "layer": "enc_conv_1", "threshold": 0.1, "patience": 0, "raised": False, "removed": 0}
+    config = PruneConfig(width_multiple=8, exclude=("dec_trans_*",))
+    assert words in reason(row | {"delta_prune_min": 0.2} | change_, config)
+
+
 def test_figures_are_plain_json_with_named_axes(view: RunView) -> None:
     figure = measure_lines(view.layers, view.info.layers, measure("threshold"), ["enc_conv_1"]).figure()
     text = figure.to_json()

@@ -9,6 +9,7 @@ import ipywidgets
 import numpy as np
 from traitlets import Int, List
 
+from sauron_train.analysis.widths import told
 from sauron_train.errors import SauronError
 from sauron_viz.outlook import STEPS, THRESHOLDS, Outlook, Turns, outlook
 from sauron_viz.widgets.base import box, esc, script, show, text
@@ -145,7 +146,17 @@ class OutlookCard:
             '<p class="sauron-note">π is the map that the others are compared with. Those whose δ_prune, the distance '
             "to π as a share of the farthest map's, is below τ would go; they are struck out in the grid. It is taken "
             "from the stored maps of the probe images, so it is near to that of training but not the same."
-            f"{esc(left_out + self._hint(found))}</p>"
+            f"{esc(self._widths() + left_out + self._hint(found))}</p>"
+        )
+
+    def _widths(self) -> str:
+        """That not all below the threshold go where the run cuts to some widths only."""
+        multiple = self.scene.view.config.prune.width_multiple
+        if multiple == 1:
+            return ""
+        return (
+            f" As in training, layers are cut to {told(multiple)} filters only: of those below τ the nearest to a map "
+            "that stays go, as many as that takes."
         )
 
     def _hint(self, found: Outlook) -> str:
