@@ -254,8 +254,9 @@ class Config(_OverPreset):
             )
         if self.data.patches_per_volume > 1 and (self.network.dim == 2 or self.data.steps_per_epoch is not None):
             raise ValueError(
-                "data.patches_per_volume says how long an epoch is, which in 2D every slice does and elsewhere "
-                "data.steps_per_epoch, where it is given; leave it at 1"
+                f"data.patches_per_volume is {self.data.patches_per_volume}, but the length of an epoch is given by "
+                + ("the slices in 2D" if self.network.dim == 2 else "data.steps_per_epoch")
+                + "; set data.patches_per_volume to 1"
             )
         factor = 2 ** (self.network.levels - 1)
         if any(side < 1 or side % factor for side in self.data.patch):

@@ -37,6 +37,12 @@ _LEAST_GROUPS = 3
 _STEPS = (25, 250)
 _EPOCHS = 100
 _PRUNED_FROM, _PRUNED_TO = 0.1, 0.75
+# By what words a structure may be told from its mirror image, by the letters of the axis that mirrors it.
+_SIDES = {
+    "LR": "left|right|l|r",
+    "PA": "anterior|posterior|front|back|ventral|dorsal",
+    "IS": "superior|inferior|upper|lower|top|bottom|cranial|caudal|rostral",
+}
 
 
 @dataclass(frozen=True)
@@ -276,12 +282,18 @@ def _augmentation(seen: Survey, dim: int, axis: int, turned: str) -> Iterator[Ch
 
 def _flips(seen: Survey, dim: int, axis: int, turned: str) -> tuple[list[int], str]:
     volume_axes = [i for i in range(3) if dim == 3 or i != axis]
-    sided = [name for name in seen.dataset.labels if re.search(r"(?<![a-z])(left|right|l|r)(?![a-z])", name.lower())]
+    sided = {
+        letters: name
+        for letters, words in _SIDES.items()
+        for name in seen.dataset.labels
+        if re.search(rf"(?<![a-z])({words})(?![a-z])", name.lower())
+    }
     if not sided:
-        return list(range(dim)), "no structure is named left or right, so mirrored images are as good"
+        return list(range(dim)), "no structure is named after a side, so mirrored images are as good"
     code = "RAS" if turned == "canonical" else seen.orientations[0]
-    kept = [place for place, i in enumerate(volume_axes) if code[i] not in "LR"]
-    return kept, f"not from left to right, because of the structure {sided[0]!r}"
+    kept = [place for place, i in enumerate(volume_axes) if not any(code[i] in letters for letters in sided)]
+    names = " and ".join(f"{name!r}" for name in dict.fromkeys(sided.values()))
+    return kept, f"not along axes after which structures are named, such as {names}"
 
 
 def _pruning() -> Iterator[Choice]:

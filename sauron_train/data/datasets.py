@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sauron_train.config import Config
+from sauron_train.data.geometry import axes_of, is_turn, turn_onto
 from sauron_train.data.layouts import names_of
 from sauron_train.data.nifti import Header, read_header, times
 from sauron_train.data.types import Case, Dataset
@@ -75,7 +76,7 @@ def check_case(case: Case) -> Iterable[tuple[Path, Header]]:
     """Check the headers of a case's files, and that all lie on one grid.
 
     Raises:
-        DataError: one that cannot be used, or other voxels or voxel sizes than the first.
+        DataError: one that cannot be used, or other voxels, voxel sizes or axes than the first.
     """
     paths = [*case.images, *([case.label] if case.label else [])]
     headers = [read_header(path) for path in paths]
@@ -91,7 +92,24 @@ def check_case(case: Case) -> Iterable[tuple[Path, Header]]:
                 f"case {case.name}: {path.name} has voxels of {_mm(header)} but {paths[0].name} of {_mm(first)}; "
                 "correct the header that is wrong"
             )
+        _refuse_turned(case, path, header, paths[0], first)
     return zip(paths, headers, strict=True)
+
+
+def _refuse_turned(case: Case, path: Path, header: Header, onto: Path, first: Header) -> None:
+    """A label whose axes lead elsewhere would be laid on the wrong voxels, and nobody would see it in the loss."""
+    if (
+        case.by_voxels
+        or header.affine is None
+        or first.affine is None
+        or not is_turn(turn_onto(header.affine, first.affine))
+    ):
+        return
+    raise DataError(
+        f"case {case.name}: the axes of {path.name} lead to {axes_of(header.affine)} but those of {onto.name} to "
+        f"{axes_of(first.affine)}, so their voxels do not lie on each other; put them on one grid, or correct the "
+        "header that is wrong"
+    )
 
 
 def _mm(header: Header) -> str:

@@ -28,12 +28,16 @@ _SPACING_TOLERANCE = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """The part of a file that is cheap to read: `shape` in voxels, `spacing` in mm, `block` the raw header."""
+    """The part of a file that is cheap to read: `shape` in voxels, `spacing` in mm, `block` the raw header.
+
+    `affine` leads from voxel index to mm; None where the file does not say how it lies (both its codes are 0).
+    """
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     size: int
     block: bytes
+    affine: npt.NDArray[np.float64] | None
 
 
 def read_header(path: Path) -> Header:
@@ -62,7 +66,9 @@ def read_header(path: Path) -> Header:
             "matrix in it; correct the one that is wrong"
         )
     _check_length(path, image)
-    return Header(shape, spacing, path.stat().st_size, bytes(image.header.binaryblock))
+    placed_by = max(int(image.header["sform_code"]), int(image.header["qform_code"]))
+    affine = np.asarray(image.affine, dtype=np.float64) if placed_by > 0 else None
+    return Header(shape, spacing, path.stat().st_size, bytes(image.header.binaryblock), affine)
 
 
 def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
@@ -81,7 +87,10 @@ def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
         raise _unreadable(path, error) from None
     if not np.isfinite(voxels).all():
         bad = int(np.count_nonzero(~np.isfinite(voxels)))
-        raise DataError(f"{path} has {bad} voxels that are NaN or infinite; repair or remove the case")
+        raise DataError(
+            f"{path} has {bad} voxel{'s' if bad > 1 else ''} of {voxels.size} that are NaN or infinite; repair or "
+            "remove the case"
+        )
     return voxels, np.asarray(image.affine, dtype=np.float64)
 
 
@@ -138,7 +147,9 @@ def _open(path: Path) -> Any:
         raise _unreadable(path, error) from None
     if not isinstance(image, nib.Nifti1Image):
         raise DataError(f"{path} is not a NIfTI file; convert it to .nii.gz")
-    if image.get_data_dtype().names is not None or image.get_data_dtype().kind not in "iufb":
+    if image.get_data_dtype().names is not None:
+        raise DataError(f"{path} is a colour image; store one real number per voxel, or one file per channel")
+    if image.get_data_dtype().kind not in "iufb":
         raise DataError(f"{path} holds {image.get_data_dtype()} voxels; store one real number per voxel")
     return image
 

@@ -118,7 +118,7 @@ class Store:
         free = shutil.disk_usage(place).free
         if needed > free:
             raise DataError(
-                f"the preprocessed cases need about {needed / 1e9:.1f} GB in {self.folder}, but {free / 1e9:.1f} GB "
+                f"the preprocessed cases need about {_amount(needed)} in {self.folder}, but {_amount(free)} "
                 "are free there; make room, or choose another --cache"
             )
 
@@ -175,3 +175,7 @@ def size(shape: tuple[int, ...], spacing: tuple[float, ...], channels: int, conf
 
 def _write_array(path: Path, tensor: torch.Tensor) -> None:
     write_whole(path, lambda file: np.save(file, tensor.numpy(), allow_pickle=False))
+
+
+def _amount(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -17,12 +17,14 @@ class Case:
     """One examination on disk: one file per channel and, where it is known, the file of its labels.
 
     `patient` is whose it is where the layout tells, else "": examinations of one patient are kept together.
+    `by_voxels` says that a label belongs to the image voxel by voxel, wherever its header says that it lies.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
     patient: str = ""
+    by_voxels: bool = False
 
 
 @dataclass(frozen=True)

@@ -179,5 +179,5 @@ def test_not_every_case_can_be_discarded(tmp_path: Path) -> None:
     ids=["steps", "2D"],
 )
 def test_the_length_of_an_epoch_is_said_once(change: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"data\.patches_per_volume says how long an epoch is"):
+    with pytest.raises(ConfigError, match=r"data\.patches_per_volume is 2, but the length of an epoch is given by"):
         small("kits19", **change)

@@ -168,6 +168,22 @@ def test_a_recipe_for_other_channels_is_refused(tmp_path: Path) -> None:
         load_volumes(dataset.cases, dataset, config(data={"channels": 2}))
 
 
+def test_a_label_whose_axes_lead_elsewhere_is_refused(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path)
+    path = read_dataset(root).cases[0].label
+    assert path is not None
+    label = nib.load(path)
+    voxels, mirrored = np.asarray(label.dataobj), label.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    nib.save(nib.Nifti1Image(voxels, mirrored), path)
+    with pytest.raises(DataError, match=r"lead to LAS but those of .* to RAS, so their voxels do not lie"):
+        read_dataset(root)
+    unplaced = nib.Nifti1Image(voxels, mirrored)
+    unplaced.set_sform(mirrored, code=0)
+    unplaced.set_qform(None, code=0)
+    nib.save(unplaced, path)
+    assert read_dataset(root).cases, "a file that does not say how it lies is taken as it is"
+
+
 def test_one_file_per_channel_on_one_grid(tmp_path: Path) -> None:
     first = write(tmp_path / "c_0000.nii.gz", ball((8, 8, 8)))
     second = write(tmp_path / "c_0001.nii.gz", ball((8, 8, 9)))

@@ -191,7 +191,7 @@ def _label_with(value: float) -> np.ndarray:
         ("labelsTr/p1_ED.nii.gz", _label_with(257), "label value 257"),
         ("labelsTr/p1_ED.nii.gz", _label_with(0.5), "label value 0.5, which is no whole number"),
         ("labelsTr/p1_ED.nii.gz", _label_with(np.nan), "NaN or infinite"),
-        ("imagesTr/p1_ED_0000.nii.gz", _label_with(np.nan), "p1_ED_0000.nii.gz has 1 voxels that are NaN"),
+        ("imagesTr/p1_ED_0000.nii.gz", _label_with(np.nan), "p1_ED_0000.nii.gz has 1 voxel of 2160 that are NaN"),
         ("imagesTr/p1_ED_0000.nii.gz", _label_with(np.inf), "NaN or infinite"),
     ],
 )

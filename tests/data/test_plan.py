@@ -163,7 +163,15 @@ def test_a_channel_of_several_that_is_ct_is_not_what_all_are(seen: Survey, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("label", "axes"), [("left kidney", [1, 2]), ("kidney_R", [1, 2]), ("cleft", [0, 1, 2]), ("bright", [0, 1, 2])]
+    ("label", "axes"),
+    [
+        ("left kidney", [1, 2]),
+        ("kidney_R", [1, 2]),
+        ("cleft", [0, 1, 2]),
+        ("bright", [0, 1, 2]),
+        ("Anterior hippocampus", [0, 2]),
+        ("lobe_upper_left", [1]),
+    ],
 )
 def test_nothing_is_mirrored_that_has_a_side(seen: Survey, label: str, axes: list[int]) -> None:
     sided = replace(seen, dataset=replace(seen.dataset, labels=LABELS | {label: 3}))

@@ -62,7 +62,9 @@ def _info(folder: Path) -> str:
 def _frames(folder: Path, text: str) -> Iterator[Case]:
     for number in _labelled_frames(folder, text):
         name = f"{folder.name}_frame{number:02d}"
-        yield Case(name, (needed(folder, name, name),), needed(folder, f"{name}_gt", name), patient=folder.name)
+        label = needed(folder, f"{name}_gt", name)
+        # The labels were drawn by a program that forgets where the image lies.
+        yield Case(name, (needed(folder, name, name),), label, patient=folder.name, by_voxels=True)
 
 
 def _labelled_frames(folder: Path, text: str) -> list[int]:
