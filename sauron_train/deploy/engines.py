@@ -1,0 +1,79 @@
+"""Programs that compute a network: torch itself, ONNX Runtime, OpenVINO. Each is told how many threads it may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sauron_train.deploy.libraries import installed, library
+from sauron_train.deploy.onnx_graph import INPUT
+
+EngineName = Literal["torch", "onnx", "openvino"]
+Network = Callable[[Tensor], Sequence[Tensor]]
+"""Images (B, channels, *spatial) to outputs, of which the last are the logits of full resolution."""
+
+TITLES: dict[EngineName, str] = {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+NEEDS: dict[EngineName, tuple[str, ...]] = {
+    "openvino": ("onnx", "openvino"),
+    "onnx": ("onnx", "onnxruntime"),
+    "torch": (),
+}
+"""Libraries of each, the fastest engine first (docs/export.md has what was measured)."""
+
+
+def available() -> list[EngineName]:
+    """Engines whose libraries are installed, the fastest first."""
+    return [name for name, needs in NEEDS.items() if installed(*needs)]
+
+
+def onnx_network(content: bytes, threads: int) -> Network:
+    """A network in ONNX Runtime on the CPU.
+
+    Args:
+        content: of an ONNX file whose input is called `image`.
+        threads: how many it computes with; it heeds none of the variables that torch does.
+
+    Raises:
+        ConfigError: the library is missing.
+    """
+    runtime = library("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda images: (torch.from_numpy(session.run(None, {INPUT: images.contiguous().numpy()})[0]),)
+
+
+def openvino_network(model: Any, threads: int, patch: Sequence[int] = ()) -> Network:
+    """A network in OpenVINO on the CPU.
+
+    Args:
+        model: an `openvino.Model`, or the content of an ONNX file.
+        threads: how many it computes with.
+        patch: sides of all images that will come, if they are known: it computes faster then.
+
+    Raises:
+        ConfigError: the library is missing.
+    """
+    openvino = library("openvino")
+    core = openvino.Core()
+    read = core.read_model(model) if isinstance(model, bytes) else model
+    if patch:
+        channels = read.input(0).partial_shape[1].get_length()
+        read.reshape(openvino.PartialShape([-1, channels, *patch]))
+    # Newer processors would compute in bfloat16 otherwise, to two digits.
+    how = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+    compiled = core.compile_model(read, "CPU", {**how, "INFERENCE_NUM_THREADS": str(threads)})
+    request = compiled.create_infer_request()
+    # A copy, because the engine writes its next result to the same place.
+    return lambda images: (torch.from_numpy(request.infer([images.contiguous().numpy()])[0].copy()),)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
