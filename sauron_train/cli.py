@@ -57,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": inference.evaluate,
     "score": inference.score,
     "export": deployment.export,
+    "benchmark": deployment.benchmark,
     "analyze": redundancy.analyze,
     "cut": redundancy.cut,
     "maps": redundancy.maps,

@@ -95,7 +95,7 @@ class Predictor:
         """
         chosen = how or Inference()
         model, info = load_model(run.checkpoint(epoch)[1])
-        device = _device(chosen.device, run.config.hardware.accelerator)
+        device = chosen_device(chosen.device, run.config.hardware.accelerator)
         known = run.info
         return cls(model.to(device), info, run.config, known.labels, Geometry.of_run(known), device, chosen)
 
@@ -126,7 +126,12 @@ class Predictor:
         return Segmentation(labels, kept)
 
 
-def _device(wanted: Device, accelerator: str) -> torch.device:
+def chosen_device(wanted: Device, accelerator: str) -> torch.device:
+    """Where a network runs: on the device that is wanted, or on a GPU if there is one and the run was not kept off it.
+
+    Raises:
+        RunError: no GPU where one is asked for.
+    """
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise RunError("--device cuda: torch sees no GPU here; choose --device cpu, or install torch for your GPU")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,21 +11,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from sauron_train.commands.options import DataOption, EpochOption, RunArgument
+from sauron_train.commands.options import DataOption, Device, DeviceOption, EpochOption, RunArgument
 from sauron_train.console import bar, console, print_scores, stopped
 from sauron_train.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from sauron_train.predictor import Inference
     from sauron_train.runlog import Run
-
-
-class Device(StrEnum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 OverlapOption = Annotated[
@@ -61,9 +52,6 @@ LargestOfOption = Annotated[
         metavar="CLASS",
         help="The same for one class; repeat. For data in which some classes come in several pieces, as kidneys do.",
     ),
-]
-DeviceOption = Annotated[
-    Device, typer.Option(help="Where the network runs; auto = on a GPU if there is one and the run allows it.")
 ]
 ToleranceOption = Annotated[
     float, typer.Option(min=0.0, help="Distance in mm up to which a surface counts as right in the surface Dice.")

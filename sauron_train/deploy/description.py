@@ -16,8 +16,6 @@ from sauron_train.models.unet import UNet
 from sauron_train.runlog import Run, RunInfo
 
 FORMAT_VERSION = 1
-KEY = "sauron"
-"""The key under which a file holds it."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from sauron_train.deploy.head import main_head
 from sauron_train.deploy.libraries import installed, library
 from sauron_train.deploy.onnx_graph import INPUT
+from sauron_train.deploy.portable import portable
+from sauron_train.errors import RunError, SauronError
+from sauron_train.models.unet import UNet
 
 EngineName = Literal["torch", "onnx", "openvino"]
 Network = Callable[[Tensor], Sequence[Tensor]]
@@ -74,6 +77,27 @@ def openvino_network(model: Any, threads: int, patch: Sequence[int] = ()) -> Net
     return lambda images: (torch.from_numpy(request.infer([images.contiguous().numpy()])[0].copy()),)
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def network_on(engine: EngineName, model: UNet, threads: int, patch: Sequence[int] = ()) -> Network:
+    """A network in an engine.
+
+    Args:
+        engine: which.
+        model: the network, in eval mode; where it lies on a GPU the engine must be torch.
+        threads: how many the engine computes with; torch's are those of the process.
+        patch: sides of all images that will come, if they are known.
+
+    Raises:
+        ConfigError: a library is missing.
+        RunError: the engine cannot make the network its own.
+    """
+    if engine == "torch":
+        head = main_head(model)
+        return lambda images: (head(images),)
+    try:
+        content = portable(model).onnx()
+        return onnx_network(content, threads) if engine == "onnx" else openvino_network(content, threads, patch)
+    except SauronError:
+        raise
+    except Exception as error:  # each engine raises kinds of its own; all mean the same to the user
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{TITLES[engine]} cannot run this network ({first}); choose --engine torch") from None

@@ -12,43 +12,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, fx
 
-from sauron_train.deploy.description import KEY
 from sauron_train.deploy.engines import Network, onnx_network, openvino_network
 from sauron_train.deploy.libraries import library
-from sauron_train.deploy.onnx_graph import onnx_model
+from sauron_train.deploy.portable import KEY, Portable
 
 FormatName = Literal["onnx", "openvino", "torchscript", "torch"]
 Files = Mapping[str, bytes]
 """Ending of a file to its content; the file that names the others comes last."""
 
 JSON_FILE = f"{KEY}.json"
-
-
-@dataclass(frozen=True)
-class Portable:
-    """A network that is to leave: `description` is the JSON text that goes with it."""
-
-    head: fx.GraphModule
-    channels: int
-    dim: int
-    multiple: int
-    description: str
-
-    def onnx(self) -> bytes:
-        """The network as the content of an ONNX file.
-
-        Raises:
-            ConfigError: a library is missing.
-        """
-        made = onnx_model(self.head, self.channels, self.dim, self.multiple, {KEY: self.description})
-        return bytes(made.SerializeToString())
-
-    def example(self, batch: int, times: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Random input with sides of so many times what they must be a multiple of; zeros without a generator."""
-        sides = [batch, self.channels, *(self.multiple * count for count in times[: self.dim])]
-        return torch.zeros(sides) if generator is None else torch.randn(sides, generator=generator)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from sauron_train.config import NetworkConfig
 from sauron_train.data.phantom import make_phantom
 from sauron_train.deploy import export as exporting
 from sauron_train.deploy import libraries
-from sauron_train.deploy.description import KEY
-from sauron_train.deploy.export import TOLERANCE, export_run, portable
-from sauron_train.deploy.formats import FORMATS, JSON_FILE, FormatName, Portable
+from sauron_train.deploy.export import TOLERANCE, export_run
+from sauron_train.deploy.formats import FORMATS, JSON_FILE, FormatName
 from sauron_train.deploy.head import main_head
+from sauron_train.deploy.portable import KEY, Portable, portable
 from sauron_train.errors import ConfigError, RunError
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.runlog import Run
