@@ -142,7 +142,7 @@ def _times(
 ) -> dict[str, Spread]:
     calls = {}
     for name, model in models.items():
-        network = network_on(engine, model.to(images.device), threads, tuple(images.shape[2:]))
+        network = network_on(engine, model.to(images.device), threads)
         calls[name] = lambda network=network: network(images)
     return interleaved(calls, question.rounds, question.device)
 

@@ -52,13 +52,12 @@ def onnx_network(content: bytes, threads: int) -> Network:
     return lambda images: (torch.from_numpy(session.run(None, {INPUT: images.contiguous().numpy()})[0]),)
 
 
-def openvino_network(model: Any, threads: int, patch: Sequence[int] = ()) -> Network:
+def openvino_network(model: Any, threads: int) -> Network:
     """A network in OpenVINO on the CPU.
 
     Args:
         model: an `openvino.Model`, or the content of an ONNX file.
         threads: how many it computes with.
-        patch: sides of all images that will come, if they are known: it computes faster then.
 
     Raises:
         ConfigError: the library is missing.
@@ -66,9 +65,6 @@ def openvino_network(model: Any, threads: int, patch: Sequence[int] = ()) -> Net
     openvino = library("openvino")
     core = openvino.Core()
     read = core.read_model(model) if isinstance(model, bytes) else model
-    if patch:
-        channels = read.input(0).partial_shape[1].get_length()
-        read.reshape(openvino.PartialShape([-1, channels, *patch]))
     # Newer processors would compute in bfloat16 otherwise, to two digits.
     how = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     compiled = core.compile_model(read, "CPU", {**how, "INFERENCE_NUM_THREADS": str(threads)})
@@ -77,14 +73,13 @@ def openvino_network(model: Any, threads: int, patch: Sequence[int] = ()) -> Net
     return lambda images: (torch.from_numpy(request.infer([images.contiguous().numpy()])[0].copy()),)
 
 
-def network_on(engine: EngineName, model: UNet, threads: int, patch: Sequence[int] = ()) -> Network:
+def network_on(engine: EngineName, model: UNet, threads: int) -> Network:
     """A network in an engine.
 
     Args:
         engine: which.
         model: the network, in eval mode; where it lies on a GPU the engine must be torch.
         threads: how many the engine computes with; torch's are those of the process.
-        patch: sides of all images that will come, if they are known.
 
     Raises:
         ConfigError: a library is missing.
@@ -95,7 +90,7 @@ def network_on(engine: EngineName, model: UNet, threads: int, patch: Sequence[in
         return lambda images: (head(images),)
     try:
         content = portable(model).onnx()
-        return onnx_network(content, threads) if engine == "onnx" else openvino_network(content, threads, patch)
+        return onnx_network(content, threads) if engine == "onnx" else openvino_network(content, threads)
     except SauronError:
         raise
     except Exception as error:  # each engine raises kinds of its own; all mean the same to the user

@@ -42,7 +42,7 @@ def measured(load: Load) -> float | None:
 
 def _built(load: Load) -> Network:
     model = UNet(load.spec, torch.Generator().manual_seed(0)).eval().to(load.device)
-    return network_on(load.engine, model, load.threads, load.size)
+    return network_on(load.engine, model, load.threads)
 
 
 @torch.no_grad()

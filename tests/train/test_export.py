@@ -17,7 +17,6 @@ from commanding import sauron
 
 from sauron_train.checkpoint import load_model
 from sauron_train.config import NetworkConfig
-from sauron_train.data.phantom import make_phantom
 from sauron_train.deploy import export as exporting
 from sauron_train.deploy import libraries
 from sauron_train.deploy.export import TOLERANCE, export_run
@@ -94,32 +93,6 @@ def test_a_part_that_onnx_is_not_told_of_is_named() -> None:
         Portable(odd, 1, 2, 1, "").onnx()
 
 
-TINY = [
-    *("epochs=1", "data.steps_per_epoch=60", "data.foreground=1.0", "data.batch_size=4", "data.patch=[32, 32]"),
-    *("network.init_filters=8", "network.levels=3", "prune.enabled=false", "loss.lambda=0", "optimizer.lr=0.01"),
-    *("augment.scale_p=0", "augment.rotation_p=0", "augment.gamma_p=0", "name=tiny", "data.workers=0"),
-    *("probe.images=1", "hardware.accelerator=cpu"),
-]
-
-
-@pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("data") / "phantom", dim=2, cases=5, seed=1, size=(24, 22, 6))
-
-
-@pytest.fixture(scope="module")
-def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a network that lost some filters."""
-    folder = tmp_path_factory.mktemp("runs")
-    changes = [f"--set={change}" for change in TINY]
-    done = sauron("run", "--recipe", "phantom2d", "--data", phantom, "--out", folder / "whole", *changes)
-    assert done.returncode == 0, done.stderr
-    (folder / "filters.json").write_text(json.dumps({"enc_conv_2": [1, 4, 6], "dec_conv_3": [0], "enc_conv_5": [3]}))
-    done = sauron("cut", folder / "whole", "--filters", folder / "filters.json", "--out", folder / "cut")
-    assert done.returncode == 0, done.stderr
-    return folder / "cut"
-
-
 def text_in(form: FormatName, path: Path) -> str:
     """The description as a program finds it that knows nothing of Sauron."""
     if form == "onnx":
@@ -137,17 +110,17 @@ def text_in(form: FormatName, path: Path) -> str:
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino", "torchscript"])
-def test_a_file_says_how_it_is_used(form: FormatName, trained: Path, tmp_path: Path) -> None:
+def test_a_file_says_how_it_is_used(form: FormatName, cut_run: Path, tmp_path: Path) -> None:
     needed(form)
     out = tmp_path / f"tiny{FORMATS[form].endings[0]}"
-    done = sauron("export", trained, "--format", form, "--out", out)
+    done = sauron("export", cut_run, "--format", form, "--out", out)
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"largest difference to PyTorch \d\.\de[-+]\d\d on random input of 1x1x8x12 and 3x1x12x8", done.stdout
     )
     assert "multiples of 4" in done.stdout
     assert {path.suffix for path in tmp_path.iterdir()} == set(FORMATS[form].endings)
-    about, run = json.loads(text_in(form, out)), Run(trained)
+    about, run = json.loads(text_in(form, out)), Run(cut_run)
     model, checkpoint = load_model(run.checkpoint()[1])
     assert about["input"]["patch"] == [32, 32]
     assert (about["input"]["name"], about["output"]["values"]) == ("image", "logits")
@@ -159,23 +132,23 @@ def test_a_file_says_how_it_is_used(form: FormatName, trained: Path, tmp_path: P
     assert about["scores"]["val_dice"] == checkpoint.scores["val_dice"]
     assert [step["step"] for step in about["preprocessing"]] == ["orient", "resample", "slices", "z_normalise", "pad"]
     assert about["preprocessing"][0]["axes"] == run.info.orientation
-    again = sauron("export", trained, "--format", form, "--out", out)
+    again = sauron("export", cut_run, "--format", form, "--out", out)
     assert again.returncode == 2
     assert "exists already" in again.stderr
 
 
-def test_what_cannot_be_written_leaves_nothing(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = sauron("export", trained, "--format", "torchscript", "--out", tmp_path / "tiny.onnx")
+def test_what_cannot_be_written_leaves_nothing(cut_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = sauron("export", cut_run, "--format", "torchscript", "--out", tmp_path / "tiny.onnx")
     assert wrong.returncode == 2
     assert "must end in .pt, but" in wrong.stderr
     (tmp_path / "file").write_text("")
-    nowhere = sauron("export", trained, "--format", "torchscript", "--out", tmp_path / "file" / "tiny.pt")
+    nowhere = sauron("export", cut_run, "--format", "torchscript", "--out", tmp_path / "file" / "tiny.pt")
     assert nowhere.returncode == 2
     assert "cannot be written" in nowhere.stderr
-    none = sauron("export", trained, "--format", "torchscript", "--out", tmp_path / "tiny.pt", "--epoch", "9")
+    none = sauron("export", cut_run, "--format", "torchscript", "--out", tmp_path / "tiny.pt", "--epoch", "9")
     assert none.returncode == 2
     monkeypatch.setitem(sys.modules, "onnx", None)
-    missing = sauron("export", trained, "--out", tmp_path / "tiny.onnx")
+    missing = sauron("export", cut_run, "--out", tmp_path / "tiny.onnx")
     assert missing.returncode == 2
     assert missing.stderr == "error: this needs onnx, which is not installed; pip install 'sauron-unet[export]'\n"
     assert not libraries.installed("no_such_library_at_all")
@@ -183,7 +156,7 @@ def test_what_cannot_be_written_leaves_nothing(trained: Path, tmp_path: Path, mo
 
 
 def test_a_file_that_computes_something_else_is_refused(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Weights in half precision, which OpenVINO would write if it were not told otherwise.
     real = FORMATS["torchscript"]
@@ -192,7 +165,7 @@ def test_a_file_that_computes_something_else_is_refused(
     }
     monkeypatch.setattr(exporting, "FORMATS", lossy)
     with pytest.raises(RunError, match="the file would not compute what the network does: logits differ by"):
-        export_run(Run(trained), "torchscript", tmp_path / "tiny.pt")
+        export_run(Run(cut_run), "torchscript", tmp_path / "tiny.pt")
     assert not list(tmp_path.iterdir())
 
 
@@ -204,12 +177,12 @@ def rounded(network: Portable) -> Portable:
 
 
 def test_the_script_of_the_docs_segments_as_predict_does(
-    trained: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut_run: Path, heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed("onnx")
-    assert sauron("export", trained, "--out", tmp_path / "tiny.onnx").returncode == 0
-    image = phantom / "imagesTr" / "phantom_001_0000.nii.gz"
-    assert sauron("predict", trained, image, "--out", tmp_path).returncode == 0
+    assert sauron("export", cut_run, "--out", tmp_path / "tiny.onnx").returncode == 0
+    image = heads / "imagesTr" / "phantom_001_0000.nii.gz"
+    assert sauron("predict", cut_run, image, "--out", tmp_path).returncode == 0
     script = re.search(r"```python\n(.+?)```", (DOCS / "export.md").read_text(), re.DOTALL)
     assert script is not None
     imported = set(re.findall(r"^import (\w+)", script[1], re.MULTILINE))
