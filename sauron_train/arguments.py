@@ -27,6 +27,23 @@ def named_epochs(text: str, stored: Collection[int]) -> set[int]:
     return found
 
 
+def image_size(text: str, dim: int, multiple: int) -> tuple[int, ...]:
+    """Sides of an image, as in 160x160.
+
+    Raises:
+        ConfigError: not as many numbers as the network has dimensions, or sides that it cannot halve often enough.
+    """
+    parts = text.lower().split("x")
+    sides = tuple(int(part) for part in parts if part.strip().isdigit())
+    if len(sides) != len(parts) or len(sides) != dim:
+        raise ConfigError(
+            f"--size {text!r} must be {dim} numbers with an x between them, as in {'x'.join(['128'] * dim)}"
+        )
+    if any(side % multiple or side < 2 * multiple for side in sides):
+        raise ConfigError(f"--size {text} must have sides that are multiples of {multiple}, at least {2 * multiple}")
+    return sides
+
+
 def filter_table(path: Path) -> dict[str, list[int]]:
     """Filters by layer, from a JSON file.
 

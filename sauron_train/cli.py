@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sauron_train import __version__, ranks
-from sauron_train.commands import data, inference, redundancy, studies, training
+from sauron_train.commands import data, deployment, inference, redundancy, studies, training
 from sauron_train.console import console
 from sauron_train.errors import SauronError
 
@@ -56,6 +56,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": inference.predict,
     "evaluate": inference.evaluate,
     "score": inference.score,
+    "export": deployment.export,
+    "benchmark": deployment.benchmark,
     "analyze": redundancy.analyze,
     "cut": redundancy.cut,
     "maps": redundancy.maps,

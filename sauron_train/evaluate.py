@@ -47,6 +47,7 @@ def evaluate(
     dataset = dataset_of(run, data)
     check_channels(dataset, predictor.config)
     cases = validation_cases(run, dataset)
+    predictor, _ = predictor.ready_for([case.images[0] for case in cases])
     scores, seconds = [], []
     for done, case in enumerate(cases):
         on_progress(done, len(cases), case.name)
@@ -60,6 +61,7 @@ def evaluate(
         "epoch": predictor.info.epoch,
         "grid": "original",
         **predictor.how.recorded(),
+        "engine": predictor.engine,
         "seconds_per_case": sum(seconds) / len(seconds),
         **summary(scores, tolerance),
     }

@@ -34,7 +34,12 @@ def segment(model: nn.Module, images: Tensor, patch: Sequence[int], overlap: flo
 
 @torch.no_grad()
 def class_probabilities(
-    model: nn.Module, images: Tensor, patch: Sequence[int], device: torch.device, overlap: float, flips: bool
+    model: Callable[[Tensor], Sequence[Tensor]],
+    images: Tensor,
+    patch: Sequence[int],
+    device: torch.device,
+    overlap: float,
+    flips: bool,
 ) -> Tensor:
     """Class probabilities of whole images, on request averaged over flips (paper: "optional averaging over flips").
 
@@ -42,7 +47,8 @@ def class_probabilities(
     is put together on the device, or on the CPU where it does not fit there.
 
     Args:
-        model: the network, in eval mode, on `device`.
+        model: the network, in eval mode, on `device`, or an engine that computes it; its last output are the logits of
+            full resolution.
         images: (B, channels, *spatial) on the CPU, normalised as in training.
         patch: sides in voxels.
         device: where the network runs.
@@ -69,8 +75,8 @@ def class_probabilities(
     return _slide(windows_to_probabilities, images, patch, overlap, device, torch.device("cpu"))
 
 
-def _softmax(model: nn.Module, windows: Tensor, flipped: tuple[int, ...]) -> Tensor:
-    logits: Tensor = model(windows.flip(flipped))[-1]
+def _softmax(model: Callable[[Tensor], Sequence[Tensor]], windows: Tensor, flipped: tuple[int, ...]) -> Tensor:
+    logits = model(windows.flip(flipped))[-1]
     return logits.float().softmax(dim=1).flip(flipped)
 
 

@@ -6,7 +6,8 @@ that was interrupted goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from typing import Literal
 from sauron_train.data.grid import save_labels, save_probabilities
 from sauron_train.data.inputs import images_in
 from sauron_train.data.load import read_image
-from sauron_train.data.types import Case
+from sauron_train.data.types import Case, Volume
 from sauron_train.errors import DataError
 from sauron_train.evaluate import dataset_of, evaluate, validation_cases
 from sauron_train.predictor import Inference, Predictor
@@ -26,6 +27,8 @@ __all__ = ["Output", "Predicted", "dataset_of", "evaluate", "predict", "validati
 Existing = Literal["refuse", "skip", "replace"]
 Tell = Callable[[str, str], None]
 """Told the name of a case and a sentence about it."""
+
+_Loaded = tuple[Volume, list[str]]
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Listeners:
     progress: OnProgress
     remark: Tell
     left_out: Tell
+    choice: Callable[[str], None] = lambda _sentence: None
+    """Told in a sentence what computes, and why."""
 
 
 def predict(
@@ -151,15 +156,34 @@ class _Batch:
         return good
 
     def segment(self, cases: Sequence[Case]) -> Iterable[Path]:
-        """Segment cases and write what was asked for."""
+        """Segment cases and write what was asked for; while one is computed, the next is read."""
+        if not cases:
+            return []
+        self.predictor, choice = self.predictor.ready_for([case.images[0] for case in cases])
+        self.tell.choice(choice.sentence())
         written = []
-        for done, case in enumerate(cases, start=len(cases)):
+        for done, (case, loaded) in enumerate(self._ahead(cases), start=len(cases)):
             self.tell.progress(done, 2 * len(cases), case.name)
-            path = self._segment(case)
+            path = self._segment(case, loaded)
             if path is not None:
                 written.append(path)
         self.tell.progress(2 * len(cases), 2 * len(cases), "")
         return written
+
+    def _ahead(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Future[_Loaded]]]:
+        """Cases with what is read of them, in their order; one more is read by a thread, and no second one."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as reader:
+            following = reader.submit(self._load, cases[0])
+            for number, case in enumerate(cases):
+                loaded = following
+                wait([loaded])
+                if number + 1 < len(cases):
+                    following = reader.submit(self._load, cases[number + 1])
+                yield case, loaded
+
+    def _load(self, case: Case) -> _Loaded:
+        remarks: list[str] = []
+        return self.predictor.load(case.images, remarks.append), remarks
 
     def _read(self, case: Case) -> bool:
         try:
@@ -169,12 +193,14 @@ class _Batch:
             return False
         return True
 
-    def _segment(self, case: Case) -> Path | None:
+    def _segment(self, case: Case, loaded: Future[_Loaded]) -> Path | None:
         try:
-            volume = self.predictor.load(case.images, lambda sentence: self.tell.remark(case.name, sentence))
+            volume, remarks = loaded.result()
         except DataError as error:  # it was well a while ago, when all were checked
             self.leave_out(case.name, str(error))
             return None
+        for sentence in remarks:
+            self.tell.remark(case.name, sentence)
         reference, output = case.images[0], self.output
         found = self.predictor.segment(volume, reference, output.probabilities)
         if found.probabilities is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,19 +11,25 @@ import torch
 from torch import Tensor
 
 from sauron_train.checkpoint import CheckpointInfo, load_model
+from sauron_train.complexity import complexity
 from sauron_train.config import Config
 from sauron_train.data.geometry import Geometry
 from sauron_train.data.grid import all_classes, most_probable, to_original_grid
 from sauron_train.data.load import load_image
 from sauron_train.data.types import Volume
 from sauron_train.data.views import classes_back, network_input
-from sauron_train.errors import ConfigError, RunError
+from sauron_train.deploy.choice import Choice, Wanted, choose, patches_of
+from sauron_train.deploy.engines import TITLES, EngineName, Network, network_on
+from sauron_train.errors import ConfigError, RunError, SauronError
 from sauron_train.inference import class_probabilities
 from sauron_train.models.unet import UNet
 from sauron_train.postprocess import largest_components
 from sauron_train.runlog import Run
 
 Device = Literal["auto", "cpu", "cuda"]
+
+TOLERANCE = 1e-4
+"""By how much probabilities of an engine may differ from torch's."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,14 @@ class Inference:
         flips: whether class probabilities are averaged over flips of the image: both in-plane axes in 2D, all in 3D.
         largest_component: names of the classes of which only the largest connected component is kept.
         device: where the network runs; auto = on a GPU if there is one and the run was not told to keep off it.
+        engine: what computes the network; auto = the fastest at hand where there is enough to do.
     """
 
     overlap: float = 0.5
     flips: bool = False
     largest_component: tuple[str, ...] = ()
     device: Device = "auto"
+    engine: Wanted = "torch"
 
     def recorded(self) -> dict[str, object]:
         """What a result depends on, as plain values."""
@@ -85,6 +93,8 @@ class Predictor:
     trained: Geometry
     device: torch.device
     how: Inference
+    network: Network
+    engine: EngineName = "torch"
 
     @classmethod
     def from_run(cls, run: Run, epoch: int | None = None, how: Inference | None = None) -> Predictor:
@@ -95,9 +105,33 @@ class Predictor:
         """
         chosen = how or Inference()
         model, info = load_model(run.checkpoint(epoch)[1])
-        device = _device(chosen.device, run.config.hardware.accelerator)
-        known = run.info
-        return cls(model.to(device), info, run.config, known.labels, Geometry.of_run(known), device, chosen)
+        device = chosen_device(chosen.device, run.config.hardware.accelerator)
+        known, model = run.info, model.to(device)
+        return cls(model, info, run.config, known.labels, Geometry.of_run(known), device, chosen, model)
+
+    def ready_for(self, images: Sequence[Path]) -> tuple[Predictor, Choice]:
+        """The same with the engine that is wanted for these examinations, and why it is that one.
+
+        Args:
+            images: one file of each examination.
+
+        Raises:
+            ConfigError, RunError: the engine that is wanted is not installed, or cannot run this network.
+        """
+        how, patch, threads = self.how, self.config.data.patch, torch.get_num_threads()
+        patches = patches_of(images, self.config, how.overlap, how.flips) if how.engine == "auto" else 0
+        flops = complexity(self.model, self.channels, patch).flops
+        choice = choose(how.engine, self.device, patches, flops, threads)
+        if choice.engine == "torch":
+            return self, choice
+        try:
+            network = network_on(choice.engine, self.model, threads)
+            self._check(network, choice.engine)
+        except SauronError as error:
+            if how.engine != "auto":
+                raise
+            return self, Choice("torch", str(error))
+        return replace(self, network=network, engine=choice.engine), choice
 
     @property
     def channels(self) -> int:
@@ -116,7 +150,7 @@ class Predictor:
         """Segment a volume that was loaded, on the grid of the file `reference`; on request keep the probabilities."""
         images, _ = network_input(volume, self.config)
         how = self.how
-        found = class_probabilities(self.model, images, self.config.data.patch, self.device, how.overlap, how.flips)
+        found = class_probabilities(self.network, images, self.config.data.patch, self.device, how.overlap, how.flips)
         by_class = to_original_grid(classes_back(found, self.config), volume, reference)
         kept = all_classes(by_class) if probabilities else None
         labels = most_probable(by_class if kept is None else kept)
@@ -125,8 +159,26 @@ class Predictor:
             labels = torch.from_numpy(largest_components(labels.numpy(), numbers))
         return Segmentation(labels, kept)
 
+    @torch.no_grad()
+    def _check(self, network: Network, engine: EngineName) -> None:
+        """Compare an engine with torch on one random patch."""
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(1, self.channels, *self.config.data.patch, generator=generator)
+        expected, found = (run(images)[-1].softmax(dim=1) for run in (self.model, network))
+        difference = float((found - expected).abs().max())
+        if not difference <= TOLERANCE:  # NaN is no match either
+            raise RunError(
+                f"{TITLES[engine]} computes something else than torch here (probabilities differ by {difference:.2g}); "
+                "choose --engine torch"
+            )
 
-def _device(wanted: Device, accelerator: str) -> torch.device:
+
+def chosen_device(wanted: Device, accelerator: str) -> torch.device:
+    """Where a network runs: on the device that is wanted, or on a GPU if there is one and the run was not kept off it.
+
+    Raises:
+        RunError: no GPU where one is asked for.
+    """
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise RunError("--device cuda: torch sees no GPU here; choose --device cpu, or install torch for your GPU")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,21 +11,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from sauron_train.commands.options import DataOption, EpochOption, RunArgument
+from sauron_train.commands.options import DataOption, Device, DeviceOption, Engine, EpochOption, RunArgument
 from sauron_train.console import bar, console, print_scores, stopped
 from sauron_train.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from sauron_train.predictor import Inference
     from sauron_train.runlog import Run
-
-
-class Device(StrEnum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 OverlapOption = Annotated[
@@ -61,9 +52,6 @@ LargestOfOption = Annotated[
         metavar="CLASS",
         help="The same for one class; repeat. For data in which some classes come in several pieces, as kidneys do.",
     ),
-]
-DeviceOption = Annotated[
-    Device, typer.Option(help="Where the network runs; auto = on a GPU if there is one and the run allows it.")
 ]
 ToleranceOption = Annotated[
     float, typer.Option(min=0.0, help="Distance in mm up to which a surface counts as right in the surface Dice.")
@@ -101,6 +89,13 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
         bool, typer.Option("--overwrite", help="Segment again what is there, and replace it.")
     ] = False,
     device: DeviceOption = Device.auto,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="What computes the network. auto = on a GPU torch; on a CPU OpenVINO or else ONNX Runtime, if it is "
+            "installed (`pip install 'sauron-unet[export]'`) and if there are patches enough for it to pay."
+        ),
+    ] = Engine.auto,
     epoch: EpochOption = None,
 ) -> None:
     """Segment images with a run's network; label maps lie on the grid of their image, under its header.
@@ -121,12 +116,12 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
         raise ConfigError("--skip-existing leaves alone what is there, --overwrite replaces it; give one of the two")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = Run(run_folder)
-    how = _how(run, overlap, flips, largest, largest_of, device)
+    how = _how(run, overlap, flips, largest, largest_of, device, engine)
     output = Output(out, probabilities, "skip" if skip_existing else "replace" if overwrite else "refuse")
     whole = f"stopped; the label maps that are in {out} are whole, go on with --skip-existing"
     remarks = _Remarks()
     with stopped(whole), bar("segmenting") as advance:
-        done = segment_files(run, images, output, how, epoch, Listeners(advance, remarks, _left_out))
+        done = segment_files(run, images, output, how, epoch, Listeners(advance, remarks, _left_out, _say))
     remarks.close()
     skipped = f", {len(done.skipped)} there already" if done.skipped else ""
     written = _count(len(done.written), "label map")
@@ -144,6 +139,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option each
     largest_of: LargestOfOption = None,
     tolerance: ToleranceOption = 1.0,
     device: DeviceOption = Device.auto,
+    engine: Annotated[Engine, typer.Option(help="What computes the network; see `predict`.")] = Engine.torch,
 ) -> None:
     """Score a run on its validation cases, on each image's own grid: Dice, HD95 and surface Dice per class and case.
 
@@ -156,7 +152,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option each
     from sauron_train.runlog.writer import write_evaluation  # noqa: PLC0415
 
     run = Run(run_folder)
-    how = _how(run, overlap, flips, largest, largest_of, device)
+    how = _how(run, overlap, flips, largest, largest_of, device, engine)
     with stopped("stopped; nothing was written"), bar("evaluating") as advance:
         result = score_run(run, data, epoch, advance, how, tolerance)
     write_evaluation(run_folder, result)
@@ -209,7 +205,9 @@ def score(
     _refuse_left_out(list(result["left_out"]), len(found.pairs))
 
 
-def _how(run: Run, overlap: float, flips: bool, every: bool, named: list[str] | None, device: Device) -> Inference:
+def _how(
+    run: Run, overlap: float, flips: bool, every: bool, named: list[str] | None, device: Device, engine: Engine
+) -> Inference:
     from sauron_train.predictor import Inference, chosen_classes, untrained_flips  # noqa: PLC0415
 
     if flips and (axes := untrained_flips(run.config)):
@@ -220,7 +218,9 @@ def _how(run: Run, overlap: float, flips: bool, every: bool, named: list[str] | 
             highlight=False,
             soft_wrap=True,
         )
-    return Inference(overlap, flips, chosen_classes(run.info.labels, every, named or ()), device.value)
+    by_itself = device is Device.auto and engine in (Engine.onnx, Engine.openvino)
+    where = Device.cpu if by_itself else device  # they run nowhere else
+    return Inference(overlap, flips, chosen_classes(run.info.labels, every, named or ()), where.value, engine.value)
 
 
 class _Remarks:
@@ -240,6 +240,10 @@ class _Remarks:
             if times > 1:
                 more = _count(times - 1, "other case")
                 console.print(f"{more}, too: {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def _say(sentence: str) -> None:
+    console.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
 def _left_out(case: str, sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,24 @@ import typer
 from sauron_train import recipes
 from sauron_train.config import Config, parse
 from sauron_train.keys import with_overrides
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Engine(StrEnum):
+    """What computes a network; auto = the fastest at hand where that pays."""
+
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
 
 SetOption = Annotated[
     list[str] | None,
@@ -37,6 +56,9 @@ CacheOption = Annotated[
     ),
 ]
 EpochOption = Annotated[int | None, typer.Option(help="Epoch of the checkpoint; the last one if not given.")]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where the network runs; auto = on a GPU if there is one and the run allows it.")
+]
 MachineOption = Annotated[bool, typer.Option("--json", help="Progress as lines of JSON, for programs.", hidden=True)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
