@@ -47,6 +47,7 @@ def test_maps_are_drawn_and_follow_the_keyboard(page: Any, dashboard: Served) ->
     assert page.locator("h2", has_text="epoch 8").count() == 1
 
 
+@pytest.mark.soak
 def test_fast_steps_of_the_slider_are_all_taken_and_never_undone(
     serve: Callable[..., Served], page: Any, tmp_path: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_fast_steps_of_the_slider_are_all_taken_and_never_undone(
     assert steps == sorted(steps, reverse=True)
 
 
+@pytest.mark.soak
 def test_a_run_trained_again_is_drawn_again(serve: Callable[..., Served], page: Any, tmp_path: Path) -> None:
     run, again = tmp_path / "runs" / "demo", tmp_path / "again"
     write_run(run, Spec(epochs=4))
@@ -168,6 +170,7 @@ def test_a_click_beside_the_lines_of_a_chart_chooses_the_epoch(page: Any, dashbo
     page.wait_for_selector(".sauron-network[data-epoch='4']")
 
 
+@pytest.mark.soak
 def test_the_csv_of_a_chart_is_named_after_its_axes(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats")
     page.get_by_role("tab", name="Pruning").click()

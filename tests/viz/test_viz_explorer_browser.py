@@ -32,6 +32,7 @@ def changed(page: Any, before: int) -> int:
     return int(page.evaluate(PIXELS))
 
 
+@pytest.mark.soak
 def test_orders_and_removed_filters(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats&layer=enc_conv_6")
     grid = page.locator(GRID).first
@@ -61,6 +62,7 @@ def test_orders_and_removed_filters(page: Any, dashboard: Served) -> None:
     )
 
 
+@pytest.mark.soak
 def test_the_epochs_play(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats&epoch=1")
     page.get_by_role("button", name="Play through epochs").click()

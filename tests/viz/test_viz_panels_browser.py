@@ -43,6 +43,7 @@ def test_the_network_shrinks_with_the_epochs(page: Any, dashboard: Served, runs:
       .every((p) => p.layout.shapes.some((s) => s.name === 'mark' && s.x0 === 1))""")
 
 
+@pytest.mark.soak
 def test_the_network_plays(page: Any, dashboard: Served) -> None:
     page.goto(f"{dashboard.url}?run=rats&tab=pruning&epoch=9")
     page.wait_for_selector(NETWORK)
@@ -87,6 +88,7 @@ def test_the_network_is_coloured_by_any_measure_and_taken_away(page: Any, dashbo
     assert Path(taken.value.path()).read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.soak
 def test_cuts_are_sorted_found_and_lead_to_their_place(page: Any, dashboard: Served, runs: Path) -> None:
     cuts = [json.loads(line) for line in (runs / "rats" / "prunings.jsonl").read_text().splitlines()]
     page.goto(f"{dashboard.url}?run=rats&tab=pruning&epoch=1")
@@ -122,6 +124,7 @@ def test_nothing_of_a_cut_becomes_markup(serve: Callable[..., Served], page: Any
     assert page.title() != "gone"
 
 
+@pytest.mark.soak
 def test_trends_in_all_three_forms_and_a_link_that_opens_them_again(
     page: Any, dashboard: Served, chromium: Any
 ) -> None:
@@ -179,7 +182,15 @@ def test_runs_are_compared_as_ticked(page: Any, dashboard: Served, chromium: Any
     assert "\\%" in latex
 
 
-@pytest.mark.parametrize(("tab", "width"), [("trends", 420), ("pruning", 420), ("compare", 420), ("pruning", 820)])
+@pytest.mark.parametrize(
+    ("tab", "width"),
+    [
+        ("trends", 420),
+        ("pruning", 420),
+        ("compare", 420),
+        pytest.param("pruning", 820, marks=pytest.mark.soak),
+    ],
+)
 def test_narrow_screens_show_it_in_one_column(chromium: Any, dashboard: Served, tab: str, width: int) -> None:
     with clean_page(chromium) as page:
         page.set_viewport_size({"width": width, "height": 900})

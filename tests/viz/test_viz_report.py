@@ -117,7 +117,7 @@ def test_a_pdf_is_printed(chromium: Any, page_of_rats: str, tmp_path: Path, monk
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
 def test_it_opens_from_disk(chromium: Any, page_of_rats: str, tmp_path: Path, scheme: str) -> None:
     path = tmp_path / "report.html"
     path.write_text(page_of_rats, encoding="utf-8")

@@ -187,6 +187,7 @@ def test_no_visit_leaves_a_kernel_behind(hasty: Served, context: Any) -> None:
     wait_until(lambda: hasty.kernels() == before, context.pages[0])
 
 
+@pytest.mark.soak
 def test_kernels_of_pages_that_went_without_a_word_end_too(hasty: Served, chromium: Any) -> None:
     with clean_page(chromium) as stays:
         stays.goto(f"{hasty.url}?run=rats")
@@ -223,6 +224,7 @@ def test_a_kernel_that_dies_is_said_and_a_new_page_works(hasty: Served, chromium
         assert len(hasty.kernels()) == 1
 
 
+@pytest.mark.soak
 def test_a_prepared_kernel_that_died_is_replaced_and_a_stopped_server_leaves_none(
     serve: Callable[..., Served], chromium: Any, runs: Path
 ) -> None:
@@ -288,6 +290,7 @@ def test_a_page_that_starts_slowly_goes_on_working(dashboard: Served, page: Any)
     assert page.locator("text=Session lost").count() == 0
 
 
+@pytest.mark.soak
 def test_what_did_not_arrive_is_said_and_asked_for_again(dashboard: Served, chromium: Any) -> None:
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
     page.route("**/plotly-cartesian.min.js*", lambda route: route.abort())
@@ -304,6 +307,7 @@ def test_what_did_not_arrive_is_said_and_asked_for_again(dashboard: Served, chro
     page.close()
 
 
+@pytest.mark.soak
 def test_scripts_that_come_late_find_the_page_whole(dashboard: Served, page: Any) -> None:
     held: list[Any] = []
 

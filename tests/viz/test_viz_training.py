@@ -131,6 +131,7 @@ def test_data_sets_in_the_layouts_of_their_makers_are_offered(tmp_path: Path) ->
         require("acdc", tmp_path / "notes", [])
 
 
+@pytest.mark.soak
 def test_in_a_notebook_one_line_trains(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = tmp_path / "new" / "runs"
     for words, sentence in (
