@@ -137,6 +137,7 @@ def test_widths_stay_multiples_also_when_a_run_goes_on(begin: Callable[..., Run]
     run = begin(tmp_path / "run", settings, Stopper(3, "step"))
     before = run.prunings()
     resume(run)
+    assert_same(run, begin(tmp_path / "whole", settings))
     assert cut_in(run) > {cut.epoch for cut in before}, "it cut before and after"
     begun, allowed = {layer.name: layer.filters for layer in run.info.layers}, widths_below(20, 4)
     assert set(begun.values()) == {10, 20}
