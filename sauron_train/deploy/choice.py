@@ -64,7 +64,9 @@ def choose(wanted: Wanted, device: torch.device, patches: int, flops: int, threa
     if available() == ["torch"]:
         return Choice("torch", "pip install 'sauron-unet[export]' has engines that can be faster on a CPU")
     if patches * flops / (_RATE * threads) * _SAVES < _SECONDS:
-        return Choice("torch", f"about {patches} patches, too few for a faster engine to be got ready")
+        return Choice(
+            "torch", f"about {patches} patch{'' if patches == 1 else 'es'}, too few for a faster engine to be got ready"
+        )
     return None
 
 
