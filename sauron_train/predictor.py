@@ -19,17 +19,15 @@ from sauron_train.data.load import load_image
 from sauron_train.data.types import Volume
 from sauron_train.data.views import classes_back, network_input
 from sauron_train.deploy.choice import Choice, Wanted, choose, patches_of
-from sauron_train.deploy.engines import TITLES, EngineName, Network, network_on
-from sauron_train.errors import ConfigError, RunError, SauronError
+from sauron_train.deploy.engines import EngineName, Network, available
+from sauron_train.deploy.trial import example, fastest, ready
+from sauron_train.errors import ConfigError, RunError
 from sauron_train.inference import class_probabilities
 from sauron_train.models.unet import UNet
 from sauron_train.postprocess import largest_components
 from sauron_train.runlog import Run
 
 Device = Literal["auto", "cpu", "cuda"]
-
-TOLERANCE = 1e-4
-"""By how much probabilities of an engine may differ from torch's."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +120,13 @@ class Predictor:
         patches = patches_of(images, self.config, how.overlap, how.flips) if how.engine == "auto" else 0
         flops = complexity(self.model, self.channels, patch).flops
         choice = choose(how.engine, self.device, patches, flops, threads)
-        if choice.engine == "torch":
-            return self, choice
-        try:
-            network = network_on(choice.engine, self.model, threads)
-            self._check(network, choice.engine)
-        except SauronError as error:
-            if how.engine != "auto":
-                raise
-            return self, Choice("torch", str(error))
+        if choice is None:
+            engines = [name for name in available() if name != "torch"]
+            network, choice = fastest(self.model, engines, threads, patch)
+        elif choice.engine == "torch":
+            network = self.model
+        else:
+            network = ready(choice.engine, self.model, threads, example(self.model, patch))
         return replace(self, network=network, engine=choice.engine), choice
 
     @property
@@ -158,19 +154,6 @@ class Predictor:
             numbers = [self.labels[name] for name in how.largest_component]
             labels = torch.from_numpy(largest_components(labels.numpy(), numbers))
         return Segmentation(labels, kept)
-
-    @torch.no_grad()
-    def _check(self, network: Network, engine: EngineName) -> None:
-        """Compare an engine with torch on one random patch."""
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(1, self.channels, *self.config.data.patch, generator=generator)
-        expected, found = (run(images)[-1].softmax(dim=1) for run in (self.model, network))
-        difference = float((found - expected).abs().max())
-        if not difference <= TOLERANCE:  # NaN is no match either
-            raise RunError(
-                f"{TITLES[engine]} computes something else than torch here (probabilities differ by {difference:.2g}); "
-                "choose --engine torch"
-            )
 
 
 def chosen_device(wanted: Device, accelerator: str) -> torch.device:

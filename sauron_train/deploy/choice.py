@@ -18,10 +18,9 @@ from sauron_train.errors import ConfigError
 
 Wanted = Literal["auto", "torch", "onnx", "openvino"]
 
-# Measured with 2D and 3D networks on one core (docs/export.md): what an engine saves of torch's time, and the seconds
-# it takes to load its library, convert and compile, which one patch in torch to check the result is a part of.
-_SAVES: dict[EngineName, float] = {"openvino": 0.4, "onnx": 0.25}
-_SECONDS: dict[EngineName, float] = {"openvino": 3.0, "onnx": 2.0}
+# What an engine saves of torch's time at best, and the seconds it takes to load the libraries, to convert and to try
+# (docs/export.md has what was measured).
+_SAVES, _SECONDS = 0.3, 4.0
 # Floating-point operations a second that torch reaches with a thread; more than most do, so that it is rather kept.
 _RATE = 3e10
 
@@ -38,8 +37,8 @@ class Choice:
         return f"computed by {TITLES[self.engine]}: {self.why}"
 
 
-def choose(wanted: Wanted, device: torch.device, patches: int, flops: int, threads: int) -> Choice:
-    """Choose an engine.
+def choose(wanted: Wanted, device: torch.device, patches: int, flops: int, threads: int) -> Choice | None:
+    """Choose an engine, if that can be done without trying.
 
     Args:
         wanted: an engine, or auto.
@@ -47,6 +46,9 @@ def choose(wanted: Wanted, device: torch.device, patches: int, flops: int, threa
         patches: how many there are, about, with those of flips.
         flops: of one patch.
         threads: that may be used.
+
+    Returns:
+        The engine, or None where those that are installed are worth a trial.
 
     Raises:
         ConfigError: the engine that is wanted is not installed, or cannot run on the device.
@@ -59,14 +61,13 @@ def choose(wanted: Wanted, device: torch.device, patches: int, flops: int, threa
         return Choice(wanted, "as was asked for")
     if device.type != "cpu":
         return Choice("torch", "it runs on the GPU")
-    fastest = available()[0]
-    if fastest == "torch":
-        return Choice("torch", "pip install 'sauron-unet[export]' has faster engines for CPUs")
-    seconds = patches * flops / (_RATE * threads)
-    work = f"about {patches} patches"
-    if seconds * _SAVES[fastest] < _SECONDS[fastest]:
-        return Choice("torch", f"{work}, too few for getting {TITLES[fastest]} ready to pay")
-    return Choice(fastest, f"{work}, and it is faster on a CPU")
+    if available() == ["torch"]:
+        return Choice("torch", "pip install 'sauron-unet[export]' has engines that can be faster on a CPU")
+    if patches * flops / (_RATE * threads) * _SAVES < _SECONDS:
+        return Choice(
+            "torch", f"about {patches} patch{'' if patches == 1 else 'es'}, too few for a faster engine to be got ready"
+        )
+    return None
 
 
 def patches_of(images: Sequence[Path], config: Config, overlap: float, flips: bool) -> int:

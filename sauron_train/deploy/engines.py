@@ -25,11 +25,11 @@ NEEDS: dict[EngineName, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime"),
     "torch": (),
 }
-"""Libraries of each, the fastest engine first (docs/export.md has what was measured)."""
+"""Libraries of each."""
 
 
 def available() -> list[EngineName]:
-    """Engines whose libraries are installed, the fastest first."""
+    """Engines whose libraries are installed, torch last."""
     return [name for name, needs in NEEDS.items() if installed(*needs)]
 
 

@@ -80,11 +80,12 @@ def _paths(form: FormatName, out: Path) -> dict[str, Path]:
 
 @torch.no_grad()
 def _check(network: Portable, read: Network) -> tuple[float, tuple[tuple[int, ...], ...]]:
-    """Compare what was written with the network itself, in PyTorch, on random input of two sizes."""
+    """Compare what was written with the network itself, in PyTorch, on random input of two sizes, half of it empty."""
     generator = torch.Generator().manual_seed(0)
     worst, shapes = 0.0, []
     for batch, times in _CHECKED:
         images = network.example(batch, times, generator)
+        images[..., images.shape[-1] // 2 :] = 0  # empty as padding is: sums of equal numbers drift most
         expected: Tensor = network.head(images)
         found = read(images)[-1]
         difference = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")

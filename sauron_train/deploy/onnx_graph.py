@@ -95,7 +95,7 @@ class _Writer:
         kept = otherwise if value is None else value
         if kept is None:
             return []
-        array = np.ascontiguousarray(kept.detach().cpu().float().numpy())
+        array = np.ascontiguousarray(kept.detach().cpu().numpy())
         self.weights.append(
             self.helper.make_tensor(
                 name, self.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape, array.tobytes(), raw=True
@@ -114,15 +114,33 @@ class _Writer:
         return self._add(kind, name, inputs, **sizes, pads=[*module.padding, *module.padding], group=module.groups)
 
     def _instance_norm(self, module: Any, name: str, source: str) -> str:
+        """The norm in single steps: ONNX's own is computed by OpenVINO to three digits where an image is half empty."""
         if module.track_running_stats:
             raise _unknown(f"running statistics of {name}")
-        ones, zeros = torch.ones(module.num_features), torch.zeros(module.num_features)
-        inputs = [
-            source,
-            *self._weight(f"{name}.weight", module.weight, ones),
-            *self._weight(f"{name}.bias", module.bias, zeros),
-        ]
-        return self._add("InstanceNormalization", name, inputs, epsilon=module.eps)
+        dim = 3 if isinstance(module, nn.InstanceNorm3d) else 2
+        centred = self._add("Sub", f"{name}.centred", [source, self._mean(f"{name}.mean", source, dim)])
+        squared = self._add("Mul", f"{name}.squared", [centred, centred])
+        variance = [self._mean(f"{name}.var", squared, dim), *self._weight(f"{name}.eps", torch.tensor(module.eps))]
+        deviation = self._add("Sqrt", f"{name}.std", [self._add("Add", f"{name}.var_eps", variance)])
+        if module.weight is None:
+            return self._add("Div", name, [centred, deviation])
+        shape = (-1, *[1] * dim)
+        scaled = self._add("Div", f"{name}.scaled", [centred, deviation])
+        weight, bias = (
+            self._weight(f"{name}.{key}", getattr(module, key).reshape(shape)) for key in ("weight", "bias")
+        )
+        return self._add("Add", name, [self._add("Mul", f"{name}.weighted", [scaled, *weight]), *bias])
+
+    def _mean(self, name: str, source: str, dim: int) -> str:
+        """Mean over all voxels, axis by axis, because long sums of 32-bit numbers drift.
+
+        Every other axis is dropped: programs join steps that are alike to one long sum.
+        """
+        for axis in range(dim + 1, 1, -1):
+            keep = (dim + 1 - axis) % 2 == 0
+            source = self._add("ReduceMean", f"{name}_{_AXES[axis - 2]}", [source], axes=[axis], keepdims=int(keep))
+        # In 2D and in 3D one axis was dropped.
+        return self._add("Unsqueeze", name, [source, *self._weight(f"{name}_axes", torch.tensor([dim + 1]))])
 
     def _batch_norm(self, module: Any, name: str, source: str) -> str:
         ones, zeros = torch.ones(module.num_features), torch.zeros(module.num_features)

@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -16,17 +17,19 @@ import torch
 from commanding import sauron
 
 from sauron_train.arguments import image_size
+from sauron_train.config import NetworkConfig
 from sauron_train.data.inputs import images_in
-from sauron_train.deploy import choice
+from sauron_train.deploy import choice, trial
 from sauron_train.deploy.benchmark import COLUMNS
 from sauron_train.deploy.choice import choose, patches_of
-from sauron_train.deploy.engines import NEEDS, EngineName
+from sauron_train.deploy.engines import NEEDS, EngineName, Network
 from sauron_train.deploy.timing import Load, interleaved, peak_memory
+from sauron_train.deploy.trial import TOLERANCE, example, fastest
 from sauron_train.errors import ConfigError, RunError
 from sauron_train.inference import class_probabilities
-from sauron_train.models.unet import UNetSpec
+from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.predict import Listeners, Output, predict
-from sauron_train.predictor import TOLERANCE, Inference, Predictor
+from sauron_train.predictor import Inference, Predictor
 from sauron_train.runlog import Run
 
 CPU = torch.device("cpu")
@@ -60,35 +63,57 @@ def test_an_engine_that_computes_something_else_is_not_taken(
     cut_run: Path, heads: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, images = Run(cut_run), [heads / "imagesTr" / "phantom_001_0000.nii.gz"]
-    wrong = Predictor.from_run(run).model
-    monkeypatch.setattr("sauron_train.predictor.network_on", lambda *_: lambda images: (1.01 * wrong(images)[-1],))
+    other = Predictor.from_run(run).model
+    monkeypatch.setattr(trial, "network_on", lambda *_: lambda images: (1.01 * other(images)[-1],))
     monkeypatch.setattr(choice, "library", lambda _name: None)
     with pytest.raises(RunError, match=r"OpenVINO computes something else than torch here .* choose --engine torch"):
         Predictor.from_run(run, None, Inference(engine="openvino")).ready_for(images)
-    monkeypatch.setattr(choice, "available", lambda: ["openvino", "torch"])
-    monkeypatch.setattr(choice, "_SECONDS", {"openvino": 0.0})
-    ready, chosen = Predictor.from_run(run, None, Inference(engine="auto")).ready_for(images)
-    assert (ready.engine, chosen.engine) == ("torch", "torch")
+    _, chosen = fastest(other, ["openvino"], 1, (32, 32))
+    assert chosen.engine == "torch"
     assert "computes something else" in chosen.sentence()
 
 
-def test_the_fastest_engine_is_chosen_where_there_is_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("delay", "engine"), [(0.0, "onnx"), (0.5, "torch")])
+def test_the_fastest_engine_is_found_by_trying(delay: float, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = UNetSpec.unpruned(NetworkConfig(dim=2, levels=2, init_filters=4), 1, 2)
+    model = UNet(spec, torch.Generator().manual_seed(0)).eval()
+    with torch.no_grad():
+        answers = {images.shape: model(images) for images in (example(model, (16, 16)),)}
+
+    def known_by_heart(*_: object) -> Network:
+        def network(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            time.sleep(delay)
+            return answers[images.shape]
+
+        return network
+
+    monkeypatch.setattr(trial, "network_on", known_by_heart)
+    network, chosen = fastest(model, ["onnx"], 1, (16, 16))
+    assert chosen.engine == engine
+    assert (network is model) == (engine == "torch")
+    assert "ms in torch, " in chosen.why
+
+
+def test_engines_are_tried_where_there_is_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "available", lambda: ["openvino", "onnx", "torch"])
     large, small = 10**11, 10**6
-    assert choose("auto", CPU, 1000, large, 1).engine == "openvino"
+    assert choose("auto", CPU, 1000, large, 1) is None
     few = choose("auto", CPU, 1000, small, 1)
-    assert few.engine == "torch"
-    assert few.sentence() == ("computed by torch: about 1000 patches, too few for getting OpenVINO ready to pay")
+    assert few is not None
+    assert few.sentence() == "computed by torch: about 1000 patches, too few for a faster engine to be got ready"
     # What is enough for one thread is not for many.
-    assert [choose("auto", CPU, 10, large, threads).engine for threads in (1, 64)] == ["openvino", "torch"]
-    monkeypatch.setattr(choice, "available", lambda: ["onnx", "torch"])
-    assert choose("auto", CPU, 1000, large, 1).engine == "onnx"
-    monkeypatch.setattr(choice, "available", lambda: ["torch"])
-    assert "sauron-unet[export]" in choose("auto", CPU, 1000, large, 1).why
+    assert choose("auto", CPU, 10, large, 1) is None
+    assert choose("auto", CPU, 10, large, 64) is not None
     gpu = torch.device("cuda")
-    assert choose("auto", gpu, 1000, large, 1).why == "it runs on the GPU"
+    on_gpu = choose("auto", gpu, 1000, large, 1)
+    assert on_gpu is not None
+    assert on_gpu.sentence() == "computed by torch: it runs on the GPU"
     with pytest.raises(ConfigError, match="--engine onnx runs on a CPU only"):
         choose("onnx", gpu, 1000, large, 1)
+    monkeypatch.setattr(choice, "available", lambda: ["torch"])
+    alone = choose("auto", CPU, 1000, large, 1)
+    assert alone is not None
+    assert "sauron-unet[export]" in alone.why
 
 
 @pytest.mark.parametrize("spacing", [None, (2.0, None, 1.0)])
