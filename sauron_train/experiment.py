@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from sauron_train.complexity import Complexity
 from sauron_train.config import Config
+from sauron_train.data import remarks
 from sauron_train.data.datasets import check_channels, read_dataset, without
 from sauron_train.data.geometry import Geometry
 from sauron_train.data.load import load_volumes
@@ -48,7 +49,7 @@ class ValidationCase:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A configuration together with its data."""
+    """A configuration together with its data; `remarks` are sentences on what is odd about them."""
 
     config: Config
     dataset: Dataset
@@ -57,6 +58,7 @@ class Experiment:
     validation: Sequence[ValidationCase]
     probe: Probe
     geometry: Geometry
+    remarks: tuple[str, ...]
 
     @classmethod
     def prepare(
@@ -90,6 +92,7 @@ class Experiment:
             validation=tuple(validation_case(volume, config) for volume in validation),
             probe=probe(validation, config),
             geometry=Geometry.of_volumes(train),
+            remarks=(*dataset.remarks, *remarks.of_volumes(train, validation)),
         )
 
     def training_loader(self, epoch: int, share: Share = ALONE) -> DataLoader[Batch]:
@@ -136,6 +139,7 @@ class Experiment:
             processes=processes,
             orientation=self.geometry.axes,
             spacing=self.geometry.spacing,
+            remarks=self.remarks,
         )
 
 

@@ -81,6 +81,8 @@ class Terminal(Observer):
             + (f"\n{escape(how)}" if how else "")
             + (f"\n{done} of {info.epochs_planned} epochs are done; going on" if done else "")
         )
+        for remark in () if done else info.remarks:
+            self.console.print(f"[yellow]note[/]  {escape(remark)}", highlight=False)
         self.console.print(f"[dim]{_HEADER}", highlight=False)
         self._progress.update(self._epochs, total=info.epochs_planned, completed=done, visible=True)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sauron_train.config import Config
+from sauron_train.data import remarks
 from sauron_train.data.geometry import axes_of, is_turn, turn_onto
 from sauron_train.data.layouts import names_of
 from sauron_train.data.nifti import Header, read_header, times
@@ -30,10 +31,13 @@ def read_dataset(root: Path) -> Dataset:
     root = Path(root)
     text, dataset = names_of(root)
     digest = hashlib.sha256(text)
+    beside = []
     for case in dataset.cases:
-        for path, header in check_case(case):
+        checked = list(check_case(case))
+        beside.append((case, remarks.apart(case, [header for _, header in checked])))
+        for path, header in checked:
             digest.update(f"{path.relative_to(root).as_posix()}\0{header.size}\0".encode() + header.block)
-    return replace(dataset, fingerprint=digest.hexdigest())
+    return replace(dataset, fingerprint=digest.hexdigest(), remarks=remarks.of_headers(beside))
 
 
 def read_names(root: Path) -> Dataset:

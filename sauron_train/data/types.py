@@ -32,7 +32,8 @@ class Dataset:
     """A data set that has been checked.
 
     `channels` are names in the order of the files, `labels` maps a name to its value, background 0 included, and
-    `fingerprint` is a SHA-256 that changes with `dataset.json` and with the name, size or header of any file.
+    `fingerprint` is a SHA-256 that changes with `dataset.json` and with the name, size or header of any file; `remarks`
+    are sentences on what is odd about its headers without being wrong for certain.
     """
 
     root: Path
@@ -41,6 +42,7 @@ class Dataset:
     labels: dict[str, int]
     cases: tuple[Case, ...]
     fingerprint: str
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

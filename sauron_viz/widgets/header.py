@@ -90,15 +90,22 @@ class Header(Panel):
             return _no_runs(state.problem, str(self.viewer.folder.root))
         if state.problem:
             return f'<p class="sauron-alert" data-problem="yes">{esc(state.problem)}</p>'
-        if view is not None and view.status == "failed" and view.info.message:
-            return f'<p class="sauron-alert">Training failed: {esc(view.info.message)}</p>'
-        if view is not None and view.status == "lost":
-            return (
-                '<p class="sauron-alert">The process that trained this run is gone. '
-                "The epochs it had finished are whole, and are shown. Go on with them: "
-                f"<code>sauron-train resume {esc(shlex.quote(str(view.run.path)))}</code></p>"
-            )
-        return ""
+        return "" if view is None else _about(view)
+
+
+def _about(view: RunView) -> str:
+    """How a run ended if not well, or what is odd about its data."""
+    if view.status == "failed" and view.info.message:
+        return f'<p class="sauron-alert">Training failed: {esc(view.info.message)}</p>'
+    if view.status == "lost":
+        return (
+            '<p class="sauron-alert">The process that trained this run is gone. '
+            "The epochs it had finished are whole, and are shown. Go on with them: "
+            f"<code>sauron-train resume {esc(shlex.quote(str(view.run.path)))}</code></p>"
+        )
+    if view.info.remarks:
+        return f'<p class="sauron-note">About the data: {esc(". ".join(view.info.remarks))}.</p>'
+    return ""
 
 
 def _time_left(view: RunView) -> str:
