@@ -17,15 +17,13 @@ import numpy as np
 import yaml
 
 from sauron_train.config import NetworkConfig, parse
-from sauron_train.data.survey import Survey
+from sauron_train.data.survey import SAME, Survey
 from sauron_train.errors import ConfigError
 from sauron_train.memory import step_memory
 from sauron_train.runlog.schema import Array
 
 ANISOTROPIC = 3.0
 """Spacings that differ by more than this are too unlike for kernels that are as wide in all directions (nnU-Net)."""
-SAME = 1.1
-"""Spacings of cases that differ by less than this are left as they are (design choice)."""
 FEW_SLICES = 16
 _LEAST_SIDE = 4
 _MOST_LEVELS = {2: 7, 3: 5}
@@ -249,6 +247,11 @@ def _patients(seen: Survey) -> Iterator[Choice]:
 
 def _orientation(seen: Survey) -> tuple[str, str]:
     kinds = sorted(set(seen.orientations))
+    if len(kinds) == 1 and seen.canonical:
+        return (
+            "canonical",
+            f"slices of {kinds[0]} lie across another axis than the third, around which images are rotated",
+        )
     if len(kinds) == 1:
         return "file", f"all images lie alike ({kinds[0]})"
     return "canonical", f"images lie in {len(kinds)} ways ({', '.join(kinds[:4])}), so all are turned to RAS"

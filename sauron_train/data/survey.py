@@ -14,6 +14,8 @@ from sauron_train.data.types import Case, Dataset
 from sauron_train.errors import DataError
 from sauron_train.runlog.schema import Array
 
+SAME = 1.1
+"""Spacings that differ by less than this factor are taken for the same: design choice."""
 _MOST_VOXELS = 20_000
 _AIR = -900.0
 
@@ -36,8 +38,10 @@ class Survey:
 
     Attributes:
         dataset: the data set.
-        shapes: (cases, 3) voxels; along the axes of the files, or turned to RAS where these lead different ways.
+        shapes: (cases, 3) voxels; along the axes of the files, or of RAS where `canonical`.
         spacings: (cases, 3) mm, along the same axes.
+        canonical: whether the images have to be turned to RAS: their axes lead different ways, or their slices lie
+            across another axis than the third, around which images are rotated in training, and would not after.
         orientations: of each case the directions its axes lead to, such as RAS.
         looked: how many cases were read whole.
         share: of voxels that are labelled, structure by structure, mean over the cases that were read.
@@ -49,6 +53,7 @@ class Survey:
     dataset: Dataset
     shapes: Array
     spacings: Array
+    canonical: bool
     orientations: tuple[str, ...]
     looked: int
     share: dict[str, float]
@@ -86,15 +91,18 @@ def survey(dataset: Dataset, look_at: int, seed: int, on_progress: Callable[[int
     affines = [read_grid(case.images[0])[1] for case in dataset.cases]
     orientations = tuple("".join(nib.aff2axcodes(affine)) for affine in affines)
     shapes, spacings = np.array([grid.shape for grid in grids]), np.array([grid.spacing for grid in grids])
-    if len(set(orientations)) > 1:
-        # They can only be trained on when they are turned, so that is how they are compared.
-        shapes, spacings = (
-            np.array([_canonical(*pair) for pair in zip(sides, affines, strict=True)]) for sides in (shapes, spacings)
-        )
+    as_ras = [
+        np.array([_canonical(*pair) for pair in zip(sides, affines, strict=True)]) for sides in (shapes, spacings)
+    ]
+    canonical = len(set(orientations)) > 1 or (_slices(spacings) in (0, 1) and _slices(as_ras[1]) == 2)
+    if canonical:
+        # They are trained on when they are turned, so that is how they are compared.
+        shapes, spacings = as_ras
     return Survey(
         dataset=dataset,
         shapes=shapes,
         spacings=spacings,
+        canonical=canonical,
         orientations=orientations,
         looked=len(chosen),
         share={name: float(np.mean([share[name] for share in shares])) for name in shares[0]},
@@ -102,6 +110,12 @@ def survey(dataset: Dataset, look_at: int, seed: int, on_progress: Callable[[int
         intensities=_intensities(inside),
         hounsfield=named or (len(dataset.channels) == 1 and lowest <= _AIR),
     )
+
+
+def _slices(spacings: Array) -> int | None:
+    """The axis across which slices lie, by its larger spacing; None where all are nearly the same."""
+    typical = np.median(spacings, axis=0)
+    return int(np.argmax(typical)) if typical.max() / typical.min() > SAME else None
 
 
 def _canonical(sides: Array, affine: Array) -> Array:

@@ -154,6 +154,23 @@ def test_axes_that_lead_different_ways_are_compared_turned(tmp_path: Path) -> No
     assert (found["preprocess.orientation"].value, found["data.slice_axis"].value) == ("canonical", 2)
 
 
+def test_slices_across_the_first_axis_are_turned_so_that_rotation_stays_in_them(tmp_path: Path) -> None:
+    """As KiTS19 is handed out: axes lead to S, A and L, and slices lie across the first."""
+    write_json(tmp_path)
+    affine = np.array([[0, 0, -1, 0], [0, 1, 0, 0], [3, 0, 0, 0], [0, 0, 0, 1]], dtype=float)
+    shape = (20, 32, 40)
+    label = np.zeros(shape, dtype=np.uint8)
+    label[1:4, 1:4, 1:4] = 1
+    for name in ("a", "b", "c"):
+        write(tmp_path / "imagesTr" / f"{name}_0000.nii.gz", np.ones(shape, dtype=np.float32), affine)
+        write(tmp_path / "labelsTr" / f"{name}.nii.gz", label, affine)
+    seen = look(tmp_path)
+    assert (seen.shapes[0].tolist(), seen.spacings[0].tolist()) == ([40, 32, 20], [1, 1, 3])
+    orientation = chosen(seen, dim=3)["preprocess.orientation"]
+    assert orientation.value == "canonical"
+    assert orientation.why.startswith("slices of SAL lie across another axis")
+
+
 def test_a_channel_of_several_that_is_ct_is_not_what_all_are(seen: Survey, tmp_path: Path) -> None:
     root = tmp_path / "pet"
     write_json(root, channel_names={"0": "PET", "1": "CT"})
