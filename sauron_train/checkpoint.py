@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 from sauron_train.errors import RunError
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.runlog.files import resume_file, write_atomically
+from sauron_train.runlog.ledger import Sum
 
 FORMAT_VERSION = 1
 
@@ -39,11 +40,11 @@ class CheckpointInfo:
     format_version: int = FORMAT_VERSION
 
 
-def save_checkpoint(path: Path, model: UNet, info: CheckpointInfo) -> None:
-    """Atomically write weights and description."""
+def save_checkpoint(path: Path, model: UNet, info: CheckpointInfo) -> Sum:
+    """Atomically write weights and description; returns the file's sum."""
     metadata = {key: json.dumps(value) for key, value in asdict(info).items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, save(tensors, metadata=metadata))
+    return write_atomically(path, save(tensors, metadata=metadata))
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -86,15 +87,15 @@ def load_model(path: Path) -> tuple[UNet, CheckpointInfo]:
     return model.eval(), info
 
 
-def save_state(run: Path, epoch: int, state: Mapping[str, Any]) -> None:
+def save_state(run: Path, epoch: int, state: Mapping[str, Any]) -> Sum:
     """Atomically write what a later process needs to go on after an epoch: optimizer, thresholds, generators.
 
     It is written before the epoch is committed, under the epoch's number: a crash between the two leaves the state of
-    the epoch before in its place.
+    the epoch before in its place. Returns the file's sum.
     """
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, "epoch": epoch, **state}, buffer)
-    write_atomically(run / resume_file(epoch), buffer.getvalue())
+    return write_atomically(run / resume_file(epoch), buffer.getvalue())
 
 
 def load_state(run: Path, epoch: int) -> dict[str, Any]:

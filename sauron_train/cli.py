@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sauron_train import __version__, ranks
-from sauron_train.commands import data, deployment, inference, redundancy, studies, training
+from sauron_train.commands import checking, data, deployment, inference, redundancy, studies, training
 from sauron_train.console import console
 from sauron_train.errors import SauronError
 
@@ -62,6 +62,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cut": redundancy.cut,
     "maps": redundancy.maps,
     "compare": training.compare,
+    "check": checking.check,
     "rival": studies.rival,
     "study": studies.study,
     "init": data.init,

@@ -262,7 +262,9 @@ def write_run(
         if maps := layer_maps(epoch, layer, graph, on, decided.get(layer)):
             writer.write_maps(maps)
     writer.write_prediction(epoch, found.prediction)
-    save_checkpoint(folder / checkpoint_file(epoch), model, network.described)
+    writer.wrote(
+        epoch, checkpoint_file(epoch), save_checkpoint(folder / checkpoint_file(epoch), model, network.described)
+    )
     writer.commit_epoch(row, layer_rows(epoch, graph, measured, decided, cuts), cuts)
     writer.finish("finished")
 

@@ -35,7 +35,7 @@ from sauron_train.pruning.records import LayerRecord
 from sauron_train.pruning.sauron import Sauron
 from sauron_train.runlog import EpochRow, Pruning, Run, RunWriter
 from sauron_train.runlog.claim import claimed
-from sauron_train.runlog.files import checkpoint_file
+from sauron_train.runlog.files import checkpoint_file, resume_file
 from sauron_train.storage import MapsPlan, keeps_weights, plan_maps
 from sauron_train.together import told
 from sauron_train.validation import Validation, score_cases
@@ -311,7 +311,8 @@ class Trainer:
             labels=self.experiment.dataset.labels,
             scores={"val_loss": row.val_loss, "val_dice": row.val_dice},
         )
-        checkpoint.save_checkpoint(writer.path / checkpoint_file(row.epoch), self.network, info)
+        name = checkpoint_file(row.epoch)
+        writer.wrote(row.epoch, name, checkpoint.save_checkpoint(writer.path / name, self.network, info))
 
     def _drop_old(self, writer: RunWriter, epoch: int) -> None:
         # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those between
@@ -332,7 +333,7 @@ class Trainer:
             "sauron": self.sauron.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        checkpoint.save_state(writer.path, epoch, state)
+        writer.wrote(epoch, resume_file(epoch), checkpoint.save_state(writer.path, epoch, state))
 
     def _restore(self, run: Path, state: Mapping[str, Any]) -> None:
         try:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from safetensors.numpy import save as to_safetensors
 
+from sauron_train.runlog.ledger import Sum
 from sauron_train.runlog.schema import Array, safe_file_name
 
 CONFIG = "config.yaml"
@@ -57,14 +58,18 @@ def resume_file(epoch: int) -> str:
     return f"{CHECKPOINTS}/resume_{epoch:04d}.pt"
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str) -> Sum:
     """Write a file so that a reader, or a crash, sees the old content or the new and nothing between.
+
+    Returns:
+        The sum of what was written.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; the old file is then still there.
     """
     data = content.encode() if isinstance(content, str) else content
     write_whole(path, lambda file: file.write(data))
+    return Sum.of(data)
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -94,12 +99,12 @@ def write_json(path: Path, values: Any) -> None:
     write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
-    """Atomically write arrays as safetensors; metadata values are stored as JSON text."""
+def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> Sum:
+    """Atomically write arrays as safetensors; metadata values are stored as JSON text. Returns the file's sum."""
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
     # The library writes memory as it lies, whatever the strides.
     plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    write_atomically(path, to_safetensors(plain, metadata=texts))
+    return write_atomically(path, to_safetensors(plain, metadata=texts))
 
 
 def append(path: Path, text: str) -> None:
@@ -114,10 +119,15 @@ def append(path: Path, text: str) -> None:
         os.close(handle)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a write left it that was killed before it could rename it."""
+    return _TEMPORARY.fullmatch(path.name) is not None and path.is_file()
+
+
 def sweep(folder: Path) -> None:
     """Remove what writes left that were killed before they could rename it."""
     for path in folder.rglob(".*"):
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+        if is_temporary(path):
             path.unlink(missing_ok=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from sauron_train.config import Config
 from sauron_train.errors import RunError
 from sauron_train.runlog import files
 from sauron_train.runlog.claim import claimed
-from sauron_train.runlog.reader import Run
+from sauron_train.runlog.ledger import CHECKSUMS, latest
+from sauron_train.runlog.reader import Run, whole_lines
 from sauron_train.runlog.writer import RunWriter, csv_lines, now
 
 
@@ -54,7 +55,7 @@ class Revision:
         self._claim.close()
 
     def commit(
-        self, layers: pd.DataFrame, config: Config, probe_images: Sequence[str], stale: Iterable[str] = ()
+        self, layers: pd.DataFrame, config: Config, probe_images: Sequence[str], stale: Collection[str] = ()
     ) -> None:
         """Put what was written aside in its place.
 
@@ -70,7 +71,9 @@ class Revision:
         columns = list(layers.columns)
         rows = layers.astype(object).where(layers.notna(), None).to_dict("records")
         info = replace(self.run.info, probe_images=tuple(probe_images), analysed=now())
-        files.write_atomically(self._aside / files.LAYERS, csv_lines(columns, rows))  # type: ignore[arg-type]
+        table = files.write_atomically(self._aside / files.LAYERS, csv_lines(columns, rows))  # type: ignore[arg-type]
+        self.writer.wrote(self.run.last_epoch, files.LAYERS, table)
+        files.write_atomically(self._aside / CHECKSUMS, self._checksums(set(stale)))
         files.write_atomically(self._aside / files.CONFIG, config.to_yaml())
         files.write_json(self._aside / files.INFO, info.to_json())
         # run.json says that the run was analysed, so it comes last.
@@ -82,6 +85,12 @@ class Revision:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
         self._drop(stale)
+
+    def _checksums(self, stale: set[str]) -> str:
+        path = self.run.path / CHECKSUMS
+        before = latest(whole_lines(path).splitlines()) if path.exists() else {}
+        now_there = before | {entry.file: entry for entry in self.writer.written()}
+        return "".join(entry.line() for name, entry in now_there.items() if name not in stale)
 
     def _drop(self, stale: Iterable[str]) -> None:
         """Remove files, and the folders that are empty then."""

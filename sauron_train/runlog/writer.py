@@ -1,8 +1,8 @@
 """The only writer of run folders.
 
-One epoch is one commit: maps and weights first, then the lines of `layers.csv` and `prunings.jsonl`, and last the line
-of `epochs.csv`. Readers believe only what belongs to an epoch whose line in `epochs.csv` is whole, so a crash at any
-point leaves an epoch that is there or an epoch that never was.
+One epoch is one commit: maps and weights first, then the lines of `layers.csv`, `prunings.jsonl` and `checksums.jsonl`,
+and last the line of `epochs.csv`. Readers believe only what belongs to an epoch whose line in `epochs.csv` is whole, so
+a crash at any point leaves an epoch that is there or an epoch that never was.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from sauron_train.analysis.distances import condensed
 from sauron_train.config import Config
 from sauron_train.errors import RunError
 from sauron_train.runlog import files
+from sauron_train.runlog.ledger import CHECKSUMS, Entry, Ledger, Sum
 from sauron_train.runlog.reader import Run, whole_lines
 from sauron_train.runlog.schema import (
     Array,
@@ -53,6 +55,7 @@ class RunWriter:
         self.info = info
         self._epoch_columns = epoch_columns(info.labels)
         self._layer_columns = layer_columns()
+        self._ledger = Ledger()
 
     @classmethod
     def create(cls, path: Path, config: Config, info: RunInfo) -> RunWriter:
@@ -92,10 +95,7 @@ class RunWriter:
             info or before, created=before.created, analysed=before.analysed, derived_from=before.derived_from
         )
         files.sweep(path)
-        for name, epoch_of in ((files.EPOCHS, _first_cell), (files.LAYERS, _first_cell), (files.PRUNINGS, _json_epoch)):
-            lines = whole_lines(path / name).splitlines(keepends=True)
-            kept = [line for line in lines if (epoch := epoch_of(line)) is None or epoch <= last]
-            files.write_atomically(path / name, b"".join(kept))
+        cut_back(path, last)
         writer = cls(path, replace(info, status="running", ended=None, message=""))
         files.write_json(path / files.INFO, writer.info.to_json())
         return writer
@@ -103,9 +103,8 @@ class RunWriter:
     def write_probe(self, probe: Probe) -> None:
         """Store the probe images and their labels."""
         tensors: dict[str, Array] = {"images": probe.images.astype(np.float32), "labels": probe.labels.astype(np.uint8)}
-        files.write_tensors(
-            self.path / files.MAPS / files.PROBE, tensors, {"names": probe.names, "spacing": probe.spacing}
-        )
+        name = f"{files.MAPS}/{files.PROBE}"
+        self._store(0, name, tensors, {"names": probe.names, "spacing": probe.spacing})
 
     def write_maps(self, layer_maps: LayerMaps) -> None:
         """Store one layer's maps of one epoch; they count once the epoch is committed."""
@@ -116,17 +115,25 @@ class RunWriter:
             "delta_prune": layer_maps.delta_prune.astype(np.float32),
         }
         metadata = {"epoch": layer_maps.epoch, "layer": layer_maps.layer, "pooling": layer_maps.pooling}
-        files.write_tensors(self.path / files.maps_file(layer_maps.epoch, layer_maps.layer), tensors, metadata)
+        self._store(layer_maps.epoch, files.maps_file(layer_maps.epoch, layer_maps.layer), tensors, metadata)
 
     def write_distances(self, epoch: int, layers: Mapping[str, LayerDistances]) -> None:
         """Store how the maps of all layers lie to each other; they count once the epoch is committed."""
         tensors = {f"{name}/{key}": value for name, layer in layers.items() for key, value in vars(layer).items()}
-        files.write_tensors(self.path / files.distances_file(epoch), tensors, {"epoch": epoch})
+        self._store(epoch, files.distances_file(epoch), tensors, {"epoch": epoch})
 
     def write_prediction(self, epoch: int, labels: Array) -> None:
         """Store the label maps (P, *spatial) predicted for the probe images."""
-        path = self.path / files.epoch_folder(epoch) / files.PREDICTION
-        files.write_tensors(path, {"labels": np.asarray(labels, dtype=np.uint8)}, {"epoch": epoch})
+        name = f"{files.epoch_folder(epoch)}/{files.PREDICTION}"
+        self._store(epoch, name, {"labels": np.asarray(labels, dtype=np.uint8)}, {"epoch": epoch})
+
+    def wrote(self, epoch: int, name: str, content: Sum) -> None:
+        """A file of an epoch, relative to the run, was written by somebody else, such as its weights."""
+        self._ledger.wrote(epoch, name, content)
+
+    def written(self) -> list[Entry]:
+        """What was written since the last commit, or since this was asked for."""
+        return self._ledger.entries()
 
     def drop_checkpoint(self, epoch: int) -> None:
         """Remove the weights of an epoch, if they are there."""
@@ -140,16 +147,39 @@ class RunWriter:
 
     def commit_epoch(self, row: EpochRow, layers: Sequence[LayerRow], prunings: Sequence[Pruning]) -> None:
         """Make the epoch part of the run; everything else of this epoch must have been written before."""
-        files.append(
-            self.path / files.LAYERS, csv_lines(self._layer_columns, (r.cells() for r in layers), header=False)
-        )
-        files.append(self.path / files.PRUNINGS, "".join(_json_line(asdict(pruning)) for pruning in prunings))
-        files.append(self.path / files.EPOCHS, csv_lines(self._epoch_columns, [row.cells()], header=False))
+        texts = {
+            files.LAYERS: csv_lines(self._layer_columns, (r.cells() for r in layers), header=False),
+            files.PRUNINGS: "".join(_json_line(asdict(pruning)) for pruning in prunings),
+            files.EPOCHS: csv_lines(self._epoch_columns, [row.cells()], header=False),
+        }
+        for name, text in texts.items():
+            self.wrote(row.epoch, name, self._ledger.grows(self.path / name, text))
+        commit = texts.pop(files.EPOCHS)
+        for name, text in texts.items():
+            files.append(self.path / name, text)
+        files.append(self.path / CHECKSUMS, "".join(entry.line() for entry in self.written()))
+        files.append(self.path / files.EPOCHS, commit)
+
+    def _store(self, epoch: int, name: str, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+        self.wrote(epoch, name, files.write_tensors(self.path / name, tensors, metadata))
 
     def finish(self, status: Status, message: str = "") -> None:
         """Say in `run.json` how the run ended."""
         self.info = replace(self.info, status=status, message=message, ended=now())
         files.write_json(self.path / files.INFO, self.info.to_json())
+
+
+def cut_back(path: Path, last: int) -> None:
+    """Take away the lines of later epochs from all tables of a run, and lines that were cut off.
+
+    The commits go last, so that whoever is cut off here leaves a run that can be cut back again.
+    """
+    for name, epoch_of in _GROWING.items():
+        if name == CHECKSUMS and not (path / name).exists():
+            continue  # a run of an earlier version
+        lines = whole_lines(path / name).splitlines(keepends=True)
+        kept = [line for line in lines if (epoch := epoch_of(line)) is None or epoch <= last]
+        files.write_atomically(path / name, b"".join(kept))
 
 
 def refuse_existing(path: Path) -> None:
@@ -184,8 +214,25 @@ def _first_cell(line: bytes) -> int | None:
     return int(cell) if cell.isdigit() else None
 
 
-def _json_epoch(line: bytes) -> int:
-    return int(json.loads(line)["epoch"])
+def _json_epoch(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return None  # damaged, which is for `check` to tell
+
+
+def _entry_epoch(line: bytes) -> int:
+    entry = Entry.of(line)
+    return entry.epoch if entry else sys.maxsize  # what cannot be read goes
+
+
+_GROWING: Mapping[str, Callable[[bytes], int | None]] = {
+    files.EPOCHS: _first_cell,
+    files.LAYERS: _first_cell,
+    files.PRUNINGS: _json_epoch,
+    CHECKSUMS: _entry_epoch,
+}
+"""Files that grow, each with how the epoch of a line is told; None is a heading."""
 
 
 def _cell(value: Any) -> Any:

@@ -1,0 +1,86 @@
+"""Check: whether run folders are whole, and mending them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from sauron_train.console import console
+from sauron_train.errors import RunError
+from sauron_train.progress import OnProgress
+from sauron_train.runlog import Run
+from sauron_train.runlog.check import Checked
+from sauron_train.runlog.check import check as look
+from sauron_train.runlog.reader import find_runs
+from sauron_train.runlog.repair import DAMAGED
+from sauron_train.runlog.repair import repair as mend
+
+_SHOWN = 20
+
+
+def check(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold runs.")],
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Mend what can be mended: take away what cut-off writes left, drop a torn last epoch, move damaged "
+            "arrays to the folder damaged of the run, and list checksums that are missing.",
+        ),
+    ] = False,
+) -> None:
+    """Verify run folders: checksums, tables row by row, shapes and order; say what is damaged and what can be mended.
+
+    Everything is read once. Exit code 1 if something is lost, or was before it was mended.
+    """
+    runs = [run for folder in folders for run in find_runs(folder)]
+    if not runs:
+        raise RunError(f"no run lies in {' or '.join(map(str, folders))}")
+    lost = False
+    for run in runs:
+        try:
+            with _bar() as on_progress:
+                found = mend(run, on_progress) if repair else look(run, on_progress)
+        except RunError as error:
+            console.print(
+                f"[bold]{escape(run.name)}[/]: [bold red]{escape(str(error))}[/]", highlight=False, soft_wrap=True
+            )
+            lost = True
+            continue
+        _tell(run, found, repair)
+        lost |= bool(found.lost)
+    raise typer.Exit(1 if lost else 0)
+
+
+def _tell(run: Run, found: Checked, mended: bool) -> None:
+    read = f"{found.files} files, {found.bytes / 1e6:.0f} MB, {found.listed} of them with a checksum"
+    lost = len(found.lost)
+    verdict = f"[bold red]{lost} {'file is' if lost == 1 else 'files are'} not whole[/]" if lost else "[green]whole[/]"
+    console.print(f"[bold]{escape(run.name)}[/]: {verdict}, {found.epochs} epochs ({read})", highlight=False)
+    if not found.findings:
+        return
+    table = Table("", "file", "what", "mended" if mended else "--repair", box=None, header_style="bold", pad_edge=False)
+    for finding in found.findings[:_SHOWN]:
+        colour = "yellow" if finding.harmless else "red"
+        what = escape(finding.what)
+        table.add_row(f"[{colour}]{finding.kind}[/]", escape(finding.file), what, finding.repair or "–")
+    console.print(table)
+    if len(found.findings) > _SHOWN:
+        console.print(f"… and {len(found.findings) - _SHOWN} more", highlight=False)
+    if mended and (run.path / DAMAGED).is_dir():
+        console.print(f"what is damaged lies in {escape(str(run.path / DAMAGED))}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _bar() -> Iterator[OnProgress]:
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[file]}", style="dim"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None, file="")
+        yield lambda done, total, file: progress.update(task, completed=done, total=total, file=file)
