@@ -17,17 +17,26 @@ from sauron_train.experiment import Experiment
 from sauron_train.keys import lasting
 from sauron_train.predict import dataset_of
 from sauron_train.progress import Observer
-from sauron_train.runlog import Run
+from sauron_train.runlog import Run, files
 from sauron_train.runlog.claim import claimed
 from sauron_train.trainer import Trainer
 
 
 def resume(
-    run: Run, data: Path | None = None, observer: Observer | None = None, force: bool = False, cache: Path | None = None
+    run: Run,
+    data: Path | None = None,
+    observer: Observer | None = None,
+    force: bool = False,
+    cache: Path | None = None,
+    extend: int | None = None,
 ) -> None:
-    """Train the epochs that a stopped, failed or lost run lacks.
+    """Train the epochs that a stopped, failed or lost run lacks, or give a finished one more.
 
     On a CPU the result is, to the last bit, that of a run that was never interrupted.
+
+    A finished run that is extended goes on with its optimizer, thresholds and generators; its learning rate is that of
+    the schedule for all epochs together, (1 - e / E)^power with the new E, so it rises where it goes on (design choice:
+    the rule stays the one that config.yaml states). It is not the run that E epochs from the start would have been.
 
     Args:
         run: the run; everything is refused before anything in its folder is changed.
@@ -35,6 +44,7 @@ def resume(
         observer: told how it goes.
         force: go on although the run says that its process is alive.
         cache: folder of preprocessed cases; see `load_volumes`.
+        extend: so many epochs more, for a run that is finished.
 
     Raises:
         RunError: nothing is left to do, what it would go on from is damaged, or another process trains the run.
@@ -44,22 +54,38 @@ def resume(
     observer = observer or Observer()
     with claimed(run.path) if ranks.leads() else nullcontext():
         if ranks.leads():
-            _refuse(run, force)
+            _refuse(run, force, extend)
         config, state = run.config, load_state(run.path, run.last_epoch) if run.last_epoch else {}
         if state:
-            _refuse_changes(run, state, config)
+            _refuse_changes(run, state, config, extend is not None)
         _refuse_missing(run, data)
+        if extend is not None:
+            config = config.model_copy(update={"epochs": run.info.epochs_planned + extend})
         experiment = Experiment.prepare(config, dataset_of(run, data), observer.loading, cache)
         _refuse_other_split(run, experiment)
+        if extend is not None and ranks.leads():
+            # run.json says last that there is more to do: until then the command may be given again.
+            files.write_atomically(run.path / files.CONFIG, config.to_yaml())
         trainer = Trainer(experiment, run.path, observer, state)
         del state  # twice the network that need not stay in memory
         trainer.run()
 
 
-def _refuse(run: Run, force: bool) -> None:
+def _refuse(run: Run, force: bool, extend: int | None) -> None:
     info = run.info
-    if info.status == "finished":
-        raise RunError(f"run {run.name} is finished, so there is nothing left to train")
+    if extend is not None and extend < 1:
+        raise ConfigError(f"a run cannot be extended by {extend} epochs; give 1 or more")
+    if info.status == "finished" and extend is None:
+        raise RunError(f"run {run.name} is finished, so there is nothing left to train; --extend EPOCHS gives it more")
+    if info.status != "finished" and extend is not None:
+        raise RunError(
+            f"run {run.name} has not finished its {info.epochs_planned} epochs; resume it first, without --extend"
+        )
+    if extend is not None and not (run.path / files.resume_file(run.last_epoch)).is_file():
+        raise RunError(
+            f"run {run.name} did not keep what it takes to go on ({files.resume_file(run.last_epoch)}): it was made "
+            "from another run, or by an earlier version; train it anew with more epochs"
+        )
     if run.status == "running" and not force:
         if info.host != socket.gethostname():
             raise RunError(
@@ -73,9 +99,11 @@ def _refuse(run: Run, force: bool) -> None:
             )
 
 
-def _refuse_changes(run: Run, state: Mapping[str, Any], config: Config) -> None:
+def _refuse_changes(run: Run, state: Mapping[str, Any], config: Config, extending: bool) -> None:
     before, now = lasting(_completed(state.get("config", {}))), lasting(config.model_dump(by_alias=True, mode="json"))
     changed = [key for key in now if key not in before or now[key] != before[key]]
+    if extending or state["epoch"] in run.info.extended:
+        changed = [key for key in changed if key != "epochs"]
     if changed:
         raise ConfigError(
             f"{changed[0]} in config.yaml of run {run.name} is not what it was trained with until now; put it back, or "

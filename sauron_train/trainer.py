@@ -148,7 +148,6 @@ class Trainer:
                 )
                 self._run_epochs()
             self.writer.finish("finished")
-            self.writer.drop_states()
 
     def _run_epochs(self) -> None:
         for epoch in range(len(self.history.train_losses) + 1, self.config.epochs + 1):
@@ -271,6 +270,12 @@ class Trainer:
             self.sauron.apply(record.cut, self._optimizer)
         return PruneOutcome(record.layers, records)
 
+    def _reschedule(self) -> None:
+        """The rate as the schedule has it for so many epochs as are planned now, which may be more than before."""
+        share = self._decay(self.scheduler.last_epoch)
+        for group, base in zip(self._optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+            group["lr"] = base * share
+
     def _decay(self, epoch: int) -> float:
         return float((1 - min(epoch, self.config.epochs - 1) / self.config.epochs) ** self.config.optimizer.power)
 
@@ -318,7 +323,9 @@ class Trainer:
         # The weights of every epoch are written, so that a run that is stopped leaves its latest network; those between
         # epochs with maps are only kept until the next are there.
         for old in Run(writer.path).checkpoints():
-            if old < epoch and not keeps_weights(self.config, self.maps_plan.epochs, old):
+            # A run that was given more epochs spaces its maps anew; what it has kept until then stays.
+            begun_anew = max(writer.info.extended, default=0)
+            if begun_anew < old < epoch and not keeps_weights(self.config, self.maps_plan.epochs, old):
                 writer.drop_checkpoint(old)
         writer.drop_states(but=epoch)
 
@@ -344,6 +351,7 @@ class Trainer:
             self.fabric.strategy.precision.load_state_dict(state["precision"])
             self.history = History(tuple(state["history"]["train"]), tuple(state["history"]["val"]))
             torch.set_rng_state(state["torch_rng"])
+            self._reschedule()
         except (SauronError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
             raise RunError(f"what run {run.name} left to go on from does not fit it ({reason})") from None

@@ -72,6 +72,15 @@ def resume(
             "--force", help="Go on although the run says that it is training, where that can no longer be true."
         ),
     ] = False,
+    extend: Annotated[
+        int | None,
+        typer.Option(
+            metavar="EPOCHS",
+            min=1,
+            help="Give a finished run so many epochs more. Its learning rate is then that of the schedule for all "
+            "epochs together, so it rises where it goes on; it cuts on if prune.last_epoch lets it.",
+        ),
+    ] = None,
     cache: CacheOption = None,
     machine: MachineOption = False,
 ) -> None:
@@ -87,7 +96,7 @@ def resume(
     with stopped(partial(how_to_go_on, run_folder)), watched(machine) as observer, ended_together():
         from sauron_train.resume import resume as go_on  # noqa: PLC0415
 
-        go_on(Run(run_folder), data, observer, force, cache)
+        go_on(Run(run_folder), data, observer, force, cache, extend)
     if ranks.leads():
         print_summary(run_folder)
 

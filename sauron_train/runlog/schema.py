@@ -60,7 +60,8 @@ class RunInfo:
     `analysed` is when the maps were measured again, if they were; `derived_from` is set in a run that was made from the
     network of another; `processes` is how many trained it together. `orientation` says where the axes of all training
     images lead as the network saw them, such as "RAS", "" where they differ or it is not known; `spacing` is their
-    median voxel size in mm. `remarks` are sentences on what is odd about the data. Times are UTC in ISO 8601.
+    median voxel size in mm. `remarks` are sentences on what is odd about the data; `extended` are
+    the epochs after which it was finished and then given more. Times are UTC in ISO 8601.
     """
 
     status: Status
@@ -91,6 +92,7 @@ class RunInfo:
     orientation: str = ""
     spacing: tuple[float, ...] = ()
     remarks: tuple[str, ...] = ()
+    extended: tuple[int, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @classmethod

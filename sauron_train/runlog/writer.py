@@ -83,16 +83,22 @@ class RunWriter:
 
         Args:
             path: the run folder.
-            info: where and with what it goes on; None = as before. When and from what it began, and when it was
-                analysed, stays.
+            info: where and with what it goes on; None = as before. When and from what it began, when it was analysed,
+                and when it was given more epochs before, stays.
 
         Raises:
             RunError: no run, or a damaged one.
         """
         run = Run(path)
         last, before = run.last_epoch, run.info
+        info = info or before
+        extended = (before.epochs_planned,) if info.epochs_planned > before.epochs_planned else ()
         info = replace(
-            info or before, created=before.created, analysed=before.analysed, derived_from=before.derived_from
+            info,
+            created=before.created,
+            analysed=before.analysed,
+            derived_from=before.derived_from,
+            extended=(*before.extended, *extended),
         )
         files.sweep(path)
         cut_back(path, last)
@@ -139,10 +145,10 @@ class RunWriter:
         """Remove the weights of an epoch, if they are there."""
         (self.path / files.checkpoint_file(epoch)).unlink(missing_ok=True)
 
-    def drop_states(self, but: int | None = None) -> None:
+    def drop_states(self, but: int) -> None:
         """Remove what was kept to go on from, except that of one epoch."""
         for path in (self.path / files.CHECKPOINTS).glob("resume_*.pt"):
-            if but is None or path != self.path / files.resume_file(but):
+            if path != self.path / files.resume_file(but):
                 path.unlink(missing_ok=True)
 
     def commit_epoch(self, row: EpochRow, layers: Sequence[LayerRow], prunings: Sequence[Pruning]) -> None:

@@ -31,7 +31,9 @@ from sauron_train.keys import with_overrides
 from sauron_train.progress import Observer
 from sauron_train.resume import resume
 from sauron_train.runlog import EpochRow, Run, files
+from sauron_train.runlog.check import check
 from sauron_train.runlog.claim import claimed
+from sauron_train.runlog.ledger import CHECKSUMS
 from sauron_train.trainer import Trainer
 
 EPOCHS = 8
@@ -105,13 +107,15 @@ def half(halves: Run, tmp_path: Path) -> Run:
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """All that is in a run folder but where, when and how fast it was trained."""
+    """All that is in a run folder but where, when and how fast it was trained, which checksums hang on too."""
     found: dict[str, Any] = {}
-    for path in sorted(p for p in run.rglob("*") if p.is_file() and p.name != files.INFO):
+    for path in sorted(p for p in run.rglob("*") if p.is_file() and p.name not in (files.INFO, CHECKSUMS)):
         name = path.relative_to(run).as_posix()
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 found[name] = (file.metadata(), {key: file.get_tensor(key).numpy().tobytes() for key in file.keys()})  # noqa: SIM118 - no mapping
+        elif path.suffix == ".pt":
+            found[name] = plain(torch.load(path, weights_only=True))
         elif name == files.EPOCHS:
             found[name] = (
                 pd.read_csv(path, dtype=str).drop(columns=["seconds", "seconds_training", "memory_mb"]).to_csv()
@@ -121,11 +125,21 @@ def contents(run: Path) -> dict[str, Any]:
     return found
 
 
+def plain(value: Any) -> Any:
+    """Nested values with tensors as bytes, so that they can be compared."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.shape, value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
 def assert_same(run: Run, expected: Run) -> None:
     assert run.status == expected.status == "finished"
     ours, theirs = contents(run.path), contents(expected.path)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
+    assert check(run).findings == []
 
 
 def cut_in(run: Run) -> set[int]:
@@ -273,7 +287,54 @@ def test_runs_are_killed_stopped_and_gone_on_with_from_the_command_line(
     assert f"of {EPOCHS} epochs are done; going on" in said
     assert "of the FLOPs are left" in said
     assert_same(run, whole)
-    assert not list(out.rglob("*.pt")), "a finished run keeps nothing to go on from"
+    assert [p.name for p in out.rglob("*.pt")] == [f"resume_{EPOCHS:04d}.pt"], "a finished run can be extended"
+
+
+def extended(run: Run, out: Path, observer: Observer | None = None, epochs: int = 4) -> Run:
+    copy = Run(Path(shutil.copytree(run.path, out)))
+    if observer is None:
+        resume(copy, extend=epochs)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            resume(copy, observer=observer, extend=epochs)
+    return copy
+
+
+def test_a_finished_run_is_given_more_epochs_by_the_rule_of_its_schedule(whole: Run, tmp_path: Path) -> None:
+    longer = extended(whole, tmp_path / "longer")
+    assert (longer.status, longer.last_epoch, longer.config.epochs) == ("finished", EPOCHS + 4, EPOCHS + 4)
+    assert (longer.info.epochs_planned, longer.info.extended) == (EPOCHS + 4, (EPOCHS,))
+    optimizer = whole.config.optimizer
+    rates = longer.epochs()["lr"].to_numpy()
+    for epochs, planned in ((range(1, EPOCHS + 1), EPOCHS), (range(EPOCHS + 1, EPOCHS + 5), EPOCHS + 4)):
+        for epoch in epochs:
+            due = optimizer.lr * (1 - (epoch - 1) / planned) ** optimizer.power
+            assert rates[epoch - 1] == pytest.approx(due, rel=1e-6)
+    assert longer.checkpoints().keys() >= whole.checkpoints().keys(), "what was kept stays"
+    before = longer.layers()[lambda table: table["epoch"] <= EPOCHS]
+    pd.testing.assert_frame_equal(before, whole.layers(), check_dtype=False)
+
+
+@pytest.mark.parametrize(("epoch", "moment"), [(EPOCHS + 1, "step"), (EPOCHS + 3, "validating")])
+def test_an_extension_that_was_interrupted_goes_on_as_if_it_had_not_been(
+    whole: Run, tmp_path: Path, epoch: int, moment: str
+) -> None:
+    longer = extended(whole, tmp_path / "longer")
+    stopped = extended(whole, tmp_path / "stopped", Stopper(epoch, moment))
+    assert stopped.status == "stopped"
+    with pytest.raises(SauronError, match="has not finished its 12 epochs; resume it first, without --extend"):
+        resume(stopped, extend=4)
+    resume(stopped)
+    assert_same(stopped, longer)
+
+
+def test_a_run_that_kept_nothing_to_go_on_from_is_not_extended(whole: Run, tmp_path: Path) -> None:
+    old = Run(Path(shutil.copytree(whole.path, tmp_path / "old")))
+    state_file(old).unlink()
+    before = contents(old.path)
+    with pytest.raises(SauronError, match=r"did not keep what it takes to go on \(checkpoints/resume_0008\.pt\)"):
+        resume(old, extend=4)
+    assert contents(old.path) == before
 
 
 @pytest.fixture
