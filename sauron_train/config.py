@@ -52,6 +52,11 @@ class LossConfig(Section):
         description="images of a batch of which δ_opt is taken, drawn anew in each step (of each process's part, where"
         " several train together); null = all. 1 costs far less and is the same on average (design choice)",
     )
+    until_last_cut: bool = Field(
+        False,
+        description="δ_opt is in the loss only as long as filters may go, up to prune.last_epoch: what recovers"
+        " afterwards has nothing to gain by maps that are alike (design choice); false = to the end, as published",
+    )
 
     @field_validator("normalization", mode="before")
     @classmethod

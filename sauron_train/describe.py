@@ -74,7 +74,10 @@ def compare_runs(runs: Sequence[Run]) -> Table:
 def training_line(config: Config) -> str:
     """How a configuration trains and cuts, in a line."""
     weighted = config.loss.normalization != "off" and config.loss.lambda_ > 0
-    penalty = f"δ_opt ({config.loss.normalization}, λ {config.loss.lambda_:g})" if weighted else "no δ_opt in the loss"
+    ends = config.prune.enabled and config.prune.last_epoch is not None
+    until = " until the last cut" if ends and config.loss.until_last_cut else ""
+    strength = f"{config.loss.normalization}, λ {config.loss.lambda_:g}{until}"
+    penalty = f"δ_opt ({strength})" if weighted else "no δ_opt in the loss"
     if config.rival is not None:
         flops = share(config.rival.flops, 1)
         return f"mode {config.mode}: filters are cut at once, to {flops} of the FLOPs or below{_widths(config)}"

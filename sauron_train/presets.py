@@ -9,7 +9,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The published method (paper, Section 3 and Appendix C.4), written out whole so that it stays what it is when our
     # own defaults change. One batch is nearest to the authors' code, which takes δ_prune from the last one.
     "paper": {
-        "loss": {"lambda": 0.5, "normalization": "maps", "reference": "first", "window": 2, "samples": None},
+        "loss": {
+            "lambda": 0.5,
+            "normalization": "maps",
+            "reference": "first",
+            "window": 2,
+            "samples": None,
+            "until_last_cut": False,
+        },
         "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 1e-5, "amsgrad": False, "power": 0.9},
         "prune": {
             "enabled": True,

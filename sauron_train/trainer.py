@@ -208,6 +208,7 @@ class Trainer:
             Mean losses, and the images of the last `prune.batches` batches for measuring δ_prune.
         """
         self.model.train()
+        self.sauron.begin(epoch)
         share, sizes = self.processes.share, self.experiment.batch_sizes()
         loader = self.fabric.setup_dataloaders(
             self.experiment.training_loader(epoch, share), use_distributed_sampler=False
@@ -248,7 +249,7 @@ class Trainer:
         outputs = self.model(images)
         delta_opt = self.sauron.delta_opt()
         segmentation = deep_supervision_loss(outputs, labels)
-        loss = segmentation + self.config.loss.lambda_ * delta_opt
+        loss = segmentation + self.config.loss.lambda_ * delta_opt if self.sauron.penalised else segmentation
         self.fabric.backward(loss if weight == 1 else weight * loss)
         self.optimizer.step()
         return loss.item(), segmentation.item(), delta_opt.item() if self.sauron.measured else math.nan

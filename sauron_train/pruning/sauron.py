@@ -81,6 +81,7 @@ class Sauron:
             raise PruningError(f"no convolution of this network can be cut ({why or 'it has none'})")
         self.states: dict[str, LayerState] = {group[0]: LayerState() for group in self.graph.groups()}
         self.generator = torch.Generator().manual_seed(self.config.seed)
+        self.released = False
         self._readers: dict[str, ReaderMoments] = {}
         self._maps = Maps(self.graph.taps, tuple(self.graph.layers))
         self._handles = attach(model, self._maps, only_training=True) if self.measured else []
@@ -107,7 +108,7 @@ class Sauron:
     @property
     def penalised(self) -> bool:
         """Whether δ_opt is part of the loss, and not only looked at as with λ = 0 (paper, Appendix A)."""
-        return self.measured and self.config.loss.lambda_ > 0
+        return self.measured and self.config.loss.lambda_ > 0 and not self.released
 
     def penalty(self) -> Tensor:
         """λ times the mean of δ_opt over the prunable layers, for the latest forward pass in training mode.
@@ -246,6 +247,12 @@ class Sauron:
         """Whether filters may go at the end of an epoch, counted from 1: what `prune` says of it."""
         prune = self.config.prune
         return prune.enabled and prune.first_epoch <= epoch <= (prune.last_epoch or epoch)
+
+    def begin(self, epoch: int) -> None:
+        """Say that an epoch begins, counted from 1: with `loss.until_last_cut` δ_opt is only looked at from some on."""
+        prune = self.config.prune
+        over = prune.enabled and prune.last_epoch is not None and epoch > prune.last_epoch
+        self.released = over and self.config.loss.until_last_cut
 
     def cut(self, filters: Mapping[str, Iterable[int]], optimizer: Optimizers = None) -> PruneRecord:
         """Cut filters of your choice, and those that sums and group norms tie to them.

@@ -98,6 +98,21 @@ def test_a_copy_of_the_network_does_not_speak_for_it(net: Net, x: Tensor) -> Non
     assert sauron.delta_opt() == alone
 
 
+@pytest.mark.parametrize(("last", "enabled", "penalised"), [(2, True, False), (3, True, True), (2, False, True)])
+def test_the_penalty_ends_with_the_cuts_where_that_is_asked_for(
+    net: Net, x: Tensor, last: int, enabled: bool, penalised: bool
+) -> None:
+    sauron = Sauron(net, x, {"loss": {"until_last_cut": True}, "prune": {"last_epoch": last, "enabled": enabled}})
+    for epoch in (3, 1, 3):
+        sauron.begin(epoch)
+        net(x)
+        penalty = sauron.penalty()
+        assert (penalty.item() > 0) == (penalised or epoch == 1)
+        net(x)
+        assert sauron.delta_opt().item() > 0, "it is looked at all the same"
+    assert sauron.penalised == penalised
+
+
 @pytest.mark.parametrize("loss", [{"lambda": 0.0}, {"normalization": "off"}])
 def test_without_delta_opt_nothing_is_paid_and_pruning_goes_on(net: Net, x: Tensor, loss: dict[str, Any]) -> None:
     sauron = Sauron(net, x, {"loss": loss, **EAGER})

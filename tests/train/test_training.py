@@ -147,6 +147,17 @@ def test_modes(phantoms: dict[int, Path], tmp_path: Path, mode: str, changes: li
     assert layers["delta_opt"].notna().all(), "the probe is measured in every mode"
 
 
+def test_delta_opt_leaves_the_loss_with_the_last_cut_where_that_is_asked_for(
+    phantoms: dict[int, Path], tmp_path: Path
+) -> None:
+    config = phantom_config(2, "epochs=3", "prune.first_epoch=1", "prune.last_epoch=2", "loss.until_last_cut=true")
+    Trainer(Experiment.prepare(config, phantoms[2]), tmp_path / "run").run()
+    epochs = Run(tmp_path / "run").epochs()
+    assert (epochs["train_delta_opt"] > 0).all(), "it is looked at to the end"
+    weights = (epochs["train_loss"] - epochs["train_segmentation_loss"]) / epochs["train_delta_opt"]
+    np.testing.assert_allclose(weights, [0.5, 0.5, 0.0], atol=1e-4)
+
+
 def test_the_log_says_what_the_maps_say(phantoms: dict[int, Path], tmp_path: Path) -> None:
     Trainer(Experiment.prepare(phantom_config(2), phantoms[2]), tmp_path / "run").run()
     run = Run(tmp_path / "run")
