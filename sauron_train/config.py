@@ -76,6 +76,12 @@ class OptimizerConfig(Section):
     )
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="sgd (Nesterov's, where above 0) and rmsprop only")
     power: float = Field(0.9, ge=0.0)
+    skip_steps: int = Field(
+        0,
+        ge=0,
+        description="steps of a run that may be left out because their loss or gradient is NaN or infinite, before"
+        " training stops; their batches are stored in bad_batches",
+    )
 
 
 class PruneConfig(Section):

@@ -7,6 +7,7 @@ Every line is a table with the key `event`. A reader may come at any time: each 
 | `loading` | `done`, `total`: cases that are read |
 | `begun` | `epochs` in all, `done` before, `dataset`, `device` |
 | `step` | `epoch`, `epochs`, `done`, `total`, `loss`; at most one a second |
+| `remark` | `what` happened, or is odd about the data, in a sentence |
 | `stage` | `epoch`, `epochs`, `what` |
 | `epoch` | `epoch`, `epochs`, `loss`, `val_loss`, `dice`, `filters`, `removed`, `flops` left as a share, `seconds` |
 | `ended` | `how`: finished, stopped or failed; `why` in a sentence |
@@ -66,6 +67,11 @@ class Events(Terminal):
         """Something other than steps is going on."""
         super().stage(epoch, what)
         _say("stage", epoch=epoch, epochs=self._planned, what=what)
+
+    def remark(self, sentence: str) -> None:
+        """Something happened that one should know of."""
+        super().remark(sentence)
+        _say("remark", what=sentence)
 
     def epoch(self, row: EpochRow) -> None:
         """An epoch has been committed."""

@@ -32,6 +32,9 @@ class Observer:
     def stage(self, epoch: int, what: str) -> None:
         """Something other than training steps is going on, such as validation."""
 
+    def remark(self, sentence: str) -> None:
+        """Something happened that one should know of."""
+
     def epoch(self, row: EpochRow) -> None:
         """An epoch has been committed."""
 
@@ -81,8 +84,8 @@ class Terminal(Observer):
             + (f"\n{escape(how)}" if how else "")
             + (f"\n{done} of {info.epochs_planned} epochs are done; going on" if done else "")
         )
-        for remark in () if done else info.remarks:
-            self.console.print(f"[yellow]note[/]  {escape(remark)}", highlight=False)
+        for sentence in () if done else info.remarks:
+            self.remark(sentence)
         self.console.print(f"[dim]{_HEADER}", highlight=False)
         self._progress.update(self._epochs, total=info.epochs_planned, completed=done, visible=True)
 
@@ -94,6 +97,10 @@ class Terminal(Observer):
     def stage(self, epoch: int, what: str) -> None:
         """Show what is going on."""
         self._progress.update(self._epochs, note=f"epoch {epoch}, {what}")
+
+    def remark(self, sentence: str) -> None:
+        """Leave a line for it."""
+        self.console.print(f"[yellow]note[/]  {escape(sentence)}", highlight=False)
 
     def epoch(self, row: EpochRow) -> None:
         """Leave a line for the epoch."""

@@ -111,7 +111,7 @@ class _Relay(Observer):
     def __init__(self, to: Observer) -> None:
         self._to = to
         self._waiting: list[EpochRow] | None = []
-        self.step, self.stage = to.step, to.stage  # type: ignore[method-assign]
+        self.step, self.stage, self.remark = to.step, to.stage, to.remark  # type: ignore[method-assign]
 
     def started(self, info: RunInfo, how: str = "", done: int = 0) -> None:
         """Training begins."""

@@ -12,22 +12,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from sauron_train import checkpoint
 from sauron_train.analysis.clusterability import Clusterability, clusterability
 from sauron_train.complexity import complexity
-from sauron_train.config import Config, OptimizerConfig
-from sauron_train.data.types import Batch
+from sauron_train.config import Config
 from sauron_train.describe import training_line
 from sauron_train.distributed import Processes
 from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
 from sauron_train.errors import RunError, SauronError, TrainingError
 from sauron_train.experiment import Experiment
+from sauron_train.finite import Guard, Moment, refuse_validation
 from sauron_train.losses import deep_supervision_loss
 from sauron_train.machine import device_name, keep_freed_memory, peak_memory_mb, versions
 from sauron_train.models.unet import UNet, UNetSpec
+from sauron_train.optimizers import make_optimizer
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe, pruning_records
 from sauron_train.progress import Observer
 from sauron_train.pruning.policy import History
@@ -112,6 +112,8 @@ class Trainer:
             UNet.layer_name,
         )
         self.history = History((), ())
+        self.guard = Guard(self.network, self.config, self.processes)
+        self.folder = out
         shapes = map_shapes(self.network, self.sauron.graph, self.probe_images[0])
         parameters = sum(p.numel() for p in self.network.parameters())
         self.maps_plan = plan_maps(self.config, shapes, len(self.probe_images), parameters=parameters)
@@ -147,6 +149,8 @@ class Trainer:
                     len(self.history.train_losses),
                 )
                 self._run_epochs()
+            # Once more, for a run that was cut off between its last commit and this.
+            self._drop_old(self.writer, self.config.epochs)
             self.writer.finish("finished")
 
     def _run_epochs(self) -> None:
@@ -214,28 +218,26 @@ class Trainer:
             self.experiment.training_loader(epoch, share), use_distributed_sampler=False
         )
         recent: deque[Tensor] = deque(maxlen=self.config.prune.batches)
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums, taken = torch.zeros(3, dtype=torch.float64), 0
         for done, (batch, size) in enumerate(zip(loader, sizes, strict=True), start=1):
-            own = self.step(batch.image, batch.label, share.weight(size))
+            kept = self.guard.before()
+            own = self.backward(batch.image, batch.label, share.weight(size))
             losses = self.processes.mean(own, size)
-            if not math.isfinite(losses[0]):
-                raise self._not_finite(epoch, losses[0], own[0], batch)
+            if wrong := self.guard.wrong(losses[0]):
+                self.observer.remark(self.guard.skip(wrong, Moment(epoch, done, batch, own[0]), kept, self.folder))
+                continue
+            self.optimizer.step()
             sums += torch.tensor(losses, dtype=torch.float64)
+            taken += 1
             recent.append(share.counted(batch.image, size))
             self.observer.step(epoch, done, len(sizes), losses[0])
-        total, segmentation, delta_opt = (sums / len(sizes)).tolist()
+        if not taken:
+            raise TrainingError(f"no step of epoch {epoch} could be taken; look at its batches, or lower optimizer.lr")
+        total, segmentation, delta_opt = (sums / taken).tolist()
         return TrainLosses(total, segmentation, delta_opt), [images for images in recent if len(images)]
 
-    def _not_finite(self, epoch: int, total: float, own: float, batch: Batch) -> TrainingError:
-        guilty = self.processes.gathered(() if math.isfinite(own) else batch.cases)
-        names = dict.fromkeys(name for cases in guilty for name in cases)
-        return TrainingError(
-            f"the loss is {total} in epoch {epoch} at the cases {', '.join(names)}; "
-            "look at these images, or lower optimizer.lr"
-        )
-
-    def step(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[float, float, float]:
-        """One optimisation step.
+    def backward(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[float, float, float]:
+        """Gradients of one step, which is not taken yet.
 
         Args:
             images: this process's part of the batch.
@@ -251,14 +253,13 @@ class Trainer:
         segmentation = deep_supervision_loss(outputs, labels)
         loss = segmentation + self.config.loss.lambda_ * delta_opt if self.sauron.penalised else segmentation
         self.fabric.backward(loss if weight == 1 else weight * loss)
-        self.optimizer.step()
         return loss.item(), segmentation.item(), delta_opt.item() if self.sauron.measured else math.nan
 
     def validate(self, hd95: bool = False) -> Validation:
         """Loss and scores on the whole validation cases, on the grid the network sees; each process takes some."""
         cases, labels = self.processes.mine(self.experiment.validation), self.experiment.dataset.labels
         results = score_cases(self.model, cases, labels, self.config.data.patch, self.fabric.device, hd95)
-        return Validation.of(self.processes.together(results))
+        return Validation.of(refuse_validation(self.processes.together(results)))
 
     def prune(self, epoch: int, batches: Sequence[Tensor]) -> PruneOutcome:
         """Measure, decide and cut; the records say what each filter that went leaves behind."""
@@ -340,6 +341,7 @@ class Trainer:
             "precision": self.fabric.strategy.precision.state_dict(),
             "sauron": self.sauron.state_dict(),
             "torch_rng": torch.get_rng_state(),
+            "skipped": self.guard.skipped,
         }
         writer.wrote(epoch, resume_file(epoch), checkpoint.save_state(writer.path, epoch, state))
 
@@ -352,19 +354,8 @@ class Trainer:
             self.fabric.strategy.precision.load_state_dict(state["precision"])
             self.history = History(tuple(state["history"]["train"]), tuple(state["history"]["val"]))
             torch.set_rng_state(state["torch_rng"])
+            self.guard.skipped = int(state.get("skipped", 0))
             self._reschedule()
         except (SauronError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
             raise RunError(f"what run {run.name} left to go on from does not fit it ({reason})") from None
-
-
-def make_optimizer(model: UNet, config: OptimizerConfig) -> Optimizer:
-    """The optimizer that a configuration names; in its fused form, several times faster, where PyTorch has one."""
-    parameters = model.parameters()
-    decay, momentum = config.weight_decay, config.momentum
-    if config.name == "rmsprop":
-        return RMSprop(parameters, config.lr, momentum=momentum, weight_decay=decay)
-    if config.name == "sgd":
-        return SGD(parameters, config.lr, momentum=momentum, nesterov=momentum > 0, weight_decay=decay, fused=True)
-    kind = Adam if config.name == "adam" else AdamW
-    return kind(parameters, config.lr, weight_decay=decay, amsgrad=config.amsgrad, fused=True)

@@ -20,7 +20,7 @@ from sauron_train.errors import DataError
 from sauron_train.pruning.sauron import Sauron
 from sauron_train.trainer import Trainer
 
-apply, step, train, init = Sauron.apply, Trainer.step, Trainer.train, Trainer.__init__
+apply, step, train, init = Sauron.apply, Trainer.backward, Trainer.train, Trainer.__init__
 trainers: list[Trainer] = []
 spoil: list[Any] = []
 epochs: list[int] = []
@@ -59,7 +59,7 @@ def spoilt(self: Trainer, images: Tensor, labels: Tensor, weight: float = 1.0) -
     return step(self, images, labels, weight)
 
 
-Sauron.apply, Trainer.step, Trainer.train, Trainer.__init__ = applied, spoilt, training, begin  # type: ignore[method-assign]
+Sauron.apply, Trainer.backward, Trainer.train, Trainer.__init__ = applied, spoilt, training, begin  # type: ignore[method-assign]
 
 for command in json.loads(sys.argv[1]):
     spoil[:] = command.get("spoil") or []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from torch import Tensor
 
 from sauron_train import recipes
 from sauron_train.analysis.clusterability import clusterability
@@ -224,16 +229,73 @@ def test_maps_are_kept_within_the_budget(phantoms: dict[int, Path], tmp_path: Pa
     assert trainer.maps_plan.megabytes <= 1
 
 
-def test_a_loss_that_is_no_number_stops_the_run(phantoms: dict[int, Path], tmp_path: Path) -> None:
-    trainer = Trainer(Experiment.prepare(phantom_config(2), phantoms[2]), tmp_path / "run")
-    with torch.no_grad():
-        trainer.network.get_parameter("head_1.bias").fill_(math.nan)
-    with pytest.raises(TrainingError, match="the loss is nan in epoch 1 at the cases"):
+class Spoiler(Trainer):
+    """At some steps the loss of the network, or its gradient alone, is no number."""
+
+    spoils: Collection[int] = ()
+    only_gradient = False
+
+    def backward(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[float, float, float]:
+        self.steps = getattr(self, "steps", 0) + 1
+        spoilt = self.steps in self.spoils
+        own = super().backward(images * math.inf if spoilt and not self.only_gradient else images, labels, weight)
+        if spoilt and self.only_gradient:
+            gradient = self.network.get_parameter("head_1.bias").grad
+            assert gradient is not None
+            gradient[0] = math.inf
+        return own
+
+
+def spoiler(phantom: Path, out: Path, spoils: Collection[int], *changes: str, only_gradient: bool = False) -> Spoiler:
+    trainer = Spoiler(Experiment.prepare(phantom_config(2, "epochs=2", *changes), phantom), out)
+    trainer.spoils, trainer.only_gradient = spoils, only_gradient
+    return trainer
+
+
+@pytest.mark.parametrize(("only_gradient", "said"), [(False, "the loss is nan"), (True, "the gradient is inf")])
+def test_a_number_that_is_none_stops_the_run_and_leaves_its_batch(
+    phantoms: dict[int, Path], tmp_path: Path, only_gradient: bool, said: str
+) -> None:
+    trainer = spoiler(phantoms[2], tmp_path / "run", (2,), only_gradient=only_gradient)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    with pytest.raises(TrainingError, match=f"{said} in epoch 1 at the cases .*the batch is in bad_batches/"):
         trainer.run()
     run = Run(tmp_path / "run")
-    assert run.status == "failed"
-    assert "the loss is nan" in run.info.message
-    assert run.last_epoch == 0
+    assert (run.status, run.last_epoch) == ("failed", 0)
+    assert said in run.info.message
+    assert all(torch.isfinite(value).all() for value in trainer.network.state_dict().values()), "no step was taken"
+    assert any(not torch.equal(value, before[name]) for name, value in trainer.network.state_dict().items())
+    with safe_open(run.path / "bad_batches" / "epoch_0001_step_0002.safetensors", "pt") as file:
+        cases = json.loads(file.metadata()["cases"])
+        assert file.get_tensor("images").shape[0] == file.get_tensor("labels").shape[0] == len(cases)
+    assert set(cases) <= set(run.info.train_cases)
+    assert all(case in run.info.message for case in cases)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_some_steps_may_be_skipped(phantoms: dict[int, Path], tmp_path: Path, norm: str) -> None:
+    remarks: list[str] = []
+    trainer = spoiler(phantoms[2], tmp_path / "run", (1, 5), "optimizer.skip_steps=2", f"network.norm={norm}")
+    trainer.observer.remark = remarks.append  # type: ignore[method-assign]
+    trainer.run()
+    assert Run(tmp_path / "run").status == "finished"
+    assert [said.split("; ")[1].split(", the ")[1] for said in remarks] == ["1st of at most 2", "2nd of at most 2"]
+    assert all(torch.isfinite(value).all() for value in trainer.network.state_dict().values())
+    assert np.isfinite(Run(tmp_path / "run").epochs()["train_loss"]).all()
+
+
+def test_not_more_than_so_many(phantoms: dict[int, Path], tmp_path: Path) -> None:
+    trainer = spoiler(phantoms[2], tmp_path / "run", (1, 2, 3), "optimizer.skip_steps=2")
+    with pytest.raises(TrainingError, match=r"\(2 steps were skipped before\)"):
+        trainer.run()
+
+
+def test_a_validation_loss_that_is_none_stops_the_run(phantoms: dict[int, Path], tmp_path: Path) -> None:
+    trainer = spoiler(phantoms[2], tmp_path / "run", ())
+    bad = replace(trainer.experiment.validation[0], images=trainer.experiment.validation[0].images * math.inf)
+    trainer.experiment = replace(trainer.experiment, validation=(bad, *trainer.experiment.validation[1:]))
+    with pytest.raises(TrainingError, match=f"the validation loss is nan at case {bad.name}; look at this image"):
+        trainer.run()
 
 
 @pytest.mark.real_data
