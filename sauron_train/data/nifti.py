@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
 import uuid
@@ -15,7 +16,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
 
 from sauron_train.errors import DataError
@@ -23,6 +23,10 @@ from sauron_train.errors import DataError
 ENDINGS = (".nii.gz", ".nii")
 
 _GZIP_MODULUS = 2**32
+# Deflate cannot pack more than this into a byte, so a header that says more is refused before anything is unpacked.
+_MOST_DENSE = 1032
+_MOST_BEHIND = 1 << 20
+_AT_ONCE = 1 << 20
 _SPACING_TOLERANCE = 0.01
 
 
@@ -78,10 +82,11 @@ def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
         DataError: a file that cannot be read, or voxels that are NaN or infinite.
     """
     image = _open(path)
+    _check_length(path, image)
     try:
         if path.name.endswith(".gz"):
             # Unpacked to its end, where the checksum stands; nibabel stops at the last voxel.
-            image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
+            image = type(image).from_bytes(_unpacked(path, _length(image)))
         voxels = np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _unreadable(path, error) from None
@@ -143,7 +148,7 @@ def _open(path: Path) -> Any:
             image = nib.load(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (OSError, EOFError, zlib.error, ValueError, ImageFileError) as error:
+    except Exception as error:  # nibabel raises many kinds here; all mean the same to the user
         raise _unreadable(path, error) from None
     if not isinstance(image, nib.Nifti1Image):
         raise DataError(f"{path} is not a NIfTI file; convert it to .nii.gz")
@@ -160,13 +165,19 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     )
 
 
+def _length(image: Any) -> int:
+    """Bytes that a file has by its header, unpacked."""
+    voxels = math.prod(int(side) for side in image.shape)
+    return int(image.dataobj.offset) + voxels * int(image.get_data_dtype().itemsize)
+
+
 def _check_length(path: Path, image: Any) -> None:
-    voxels = int(np.prod(image.shape, dtype=np.int64))
-    expected = int(image.dataobj.offset) + voxels * image.get_data_dtype().itemsize
+    expected, size = _length(image), path.stat().st_size
     if path.name.endswith(".gz"):
-        complete = _gzip_says(path) == expected % _GZIP_MODULUS or _unpacked_size(path) >= expected
+        possible = expected <= size * _MOST_DENSE
+        complete = possible and (_gzip_says(path) == expected % _GZIP_MODULUS or _unpacks_to(path, expected))
     else:
-        complete = path.stat().st_size >= expected
+        complete = size >= expected
     if not complete:
         raise DataError(f"{path} ends before its last voxel; it is damaged or incomplete, fetch it again")
 
@@ -178,12 +189,31 @@ def _gzip_says(path: Path) -> int:
         return int(struct.unpack("<I", file.read(4))[0])
 
 
-def _unpacked_size(path: Path) -> int:
+def _unpacks_to(path: Path, expected: int) -> bool:
+    """Whether a gzip file holds so many bytes; it is not unpacked any further."""
     size = 0
     try:
         with gzip.open(path) as file:
-            while chunk := file.read(1 << 20):
+            while size < expected and (chunk := file.read(_AT_ONCE)):
                 size += len(chunk)
     except (OSError, EOFError, zlib.error):
-        return -1
-    return size
+        return False
+    return size >= expected
+
+
+def _unpacked(path: Path, expected: int) -> bytes:
+    """All of a gzip file, whose header says how much that is.
+
+    Raises:
+        DataError: it is far more.
+        OSError, EOFError, zlib.error: it is damaged.
+    """
+    content = bytearray()
+    with gzip.open(path) as file:
+        while chunk := file.read(_AT_ONCE):
+            content += chunk
+            if len(content) > expected + _MOST_BEHIND:
+                raise DataError(
+                    f"{path} unpacks to far more than the {expected} bytes that its header says; export it again"
+                )
+    return bytes(content)

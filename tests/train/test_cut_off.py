@@ -104,10 +104,11 @@ def cut_off_and_resume(begun: Run, whole: Run, out: Path, at: int) -> None:
     run = Run(Path(shutil.copytree(begun.path, out)))
     with power(at), pytest.raises(PowerCutError):
         resume(run)
-    assert run.status in ("running", "stopped")
     run.layers(), run.prunings()
     assert check(run).lost == [], "what is there is whole, also before anything was mended"
-    resume(run)
+    # The last write of all is the flush of a folder whose run.json says already that the run is finished.
+    if run.status != "finished":
+        resume(run)
     assert_same(run, whole)
 
 
