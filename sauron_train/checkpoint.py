@@ -111,7 +111,8 @@ def load_state(run: Path, epoch: int) -> dict[str, Any]:
     except FileNotFoundError:
         raise RunError(f"{path} is not there, so this run cannot go on") from None
     except Exception as error:  # torch raises many kinds here; all mean the same to the user
-        raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path} cannot be read: {reason}") from None
     if not isinstance(state, dict) or not isinstance(state.get("format_version"), int):
         raise RunError(f"{path} holds no resume state")
     if state["format_version"] > FORMAT_VERSION:

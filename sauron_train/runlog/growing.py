@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from sauron_train.errors import RunError
-from sauron_train.runlog.schema import Pruning
+from sauron_train.runlog.schema import Pruning, refuse_unsound
 
 
 class GrowingLines:
@@ -70,10 +70,13 @@ class GrowingTable:
             self._lines = GrowingLines(self._lines.path)
             raise RunError(f"{self._lines.path} is damaged: it has no header")
         try:
-            return pd.read_csv(io.BytesIO(self._header + b"\n" + lines))
-        except ValueError as error:
+            table = pd.read_csv(io.BytesIO(self._header + b"\n" + lines))
+            return refuse_unsound(table, self._lines.path)
+        except (ValueError, RunError) as error:
             self._lines = GrowingLines(self._lines.path)
-            raise RunError(f"{self._lines.path} is damaged: {error}") from None
+            raise (
+                error if isinstance(error, RunError) else RunError(f"{self._lines.path} is damaged: {error}")
+            ) from None
 
 
 class GrowingPrunings:

@@ -22,7 +22,7 @@ from sauron_train.config import Config, parse
 from sauron_train.errors import RunError
 from sauron_train.keys import load_yaml
 from sauron_train.runlog import files
-from sauron_train.runlog.schema import Array, LayerDistances, Probe, Pruning, RunInfo
+from sauron_train.runlog.schema import Array, LayerDistances, Probe, Pruning, RunInfo, refuse_unsound
 
 SeenStatus = Literal["running", "finished", "stopped", "failed", "lost"]
 
@@ -59,7 +59,11 @@ class Run:
             RunError, ConfigError: the file is missing or damaged.
         """
         path = self.path / files.CONFIG
-        return parse(load_yaml(_read(path).decode(), str(path)))
+        try:
+            text = _read(path).decode()
+        except UnicodeDecodeError:
+            raise RunError(f"{path} is damaged: it is no UTF-8 text") from None
+        return parse(load_yaml(text, str(path)))
 
     @property
     def info(self) -> RunInfo:
@@ -317,9 +321,10 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not content:
         raise RunError(f"{path} is damaged: it has no header")
     try:
-        return pd.read_csv(io.BytesIO(content))
+        table = pd.read_csv(io.BytesIO(content))
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}") from None
+    return refuse_unsound(table, path)
 
 
 def _read_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Any]]:

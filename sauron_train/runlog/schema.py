@@ -11,10 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pydantic import TypeAdapter, ValidationError
 
 from sauron_train.errors import RunError
@@ -287,6 +290,35 @@ def epoch_columns(labels: Mapping[str, int]) -> list[str]:
 def layer_columns() -> list[str]:
     """Header of `layers.csv`."""
     return [f.name for f in fields(LayerRow)]
+
+
+_WORDS = frozenset(
+    {
+        "layer",
+        "dip_method",
+        "dip_reason",
+        "raised",
+        "enough_epochs",
+        "training_loss_settled",
+        "no_new_best_validation",
+        "few_filters_removed",
+    }
+)
+
+
+def refuse_unsound(table: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """A table of a run as it was read, if its columns hold what they should.
+
+    Raises:
+        RunError: no column `epoch`, or words where numbers belong; `source` is named.
+    """
+    if "epoch" not in table:
+        raise RunError(f"{source} is damaged: its heading lacks the column epoch")
+    for name in table.columns if len(table) else ():
+        sound = is_integer_dtype if name in ("epoch", "filters", "filters_removed") else is_numeric_dtype
+        if name not in _WORDS and not sound(table[name]):
+            raise RunError(f"{source} is damaged: its column {name} holds something other than numbers")
+    return table
 
 
 def safe_file_name(name: str) -> str:
