@@ -14,6 +14,7 @@ from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_atomically
 from sauron_viz.access import HOST, SHORTEST_TOKEN, TOKEN, access
+from sauron_viz.limits import default_gb
 from sauron_viz.runs import default_root
 from sauron_viz.serve import PORT, check, serve, views
 from sauron_viz.tables import FORMATS, TableError, changes_table, print_table
@@ -71,6 +72,16 @@ def serve_command(  # noqa: PLR0913, PLR0917 - an option each
     preload: Annotated[
         bool, typer.Option(help="Keep a page ready for the next visitor: it opens sooner, for 100 MB of memory.")
     ] = True,
+    page_memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB",
+            min=0,
+            help="Memory that one open page may take; what needs more is refused there in a sentence. 0 = no limit. "
+            "Default: half of this machine's. Linux only.",
+            show_default=False,
+        ),
+    ] = None,
     allow_training: Annotated[
         list[Path] | None,
         typer.Option(
@@ -106,7 +117,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - an option each
     if door.token:
         typer.echo("It asks for the token. Without https, anybody on the way can read it: see docs/serving.md.")
     typer.echo("Stop with Ctrl+C.")
-    serve(folder, view, port, browser and not door.token, preload, door)
+    gigabytes = default_gb() if page_memory is None else page_memory
+    serve(folder, view, port, browser and not door.token, preload, door, int(gigabytes * 1e9))
 
 
 def _given_token(token: str | None) -> str | None:

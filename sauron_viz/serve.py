@@ -10,6 +10,7 @@ from typing import Any
 
 from sauron_train.imports import INTERNATIONAL_ADDRESSES, as_if_missing
 from sauron_viz.access import HOST, TOKEN, Access, ServeError, free
+from sauron_viz.limits import MEMORY
 from sauron_viz.runs import ENVIRONMENT
 
 PORT = 8866
@@ -122,8 +123,16 @@ def application(notebook: Path, port: int, open_browser: bool, preload: bool = T
     return app
 
 
-def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = True, access: Access = LOCAL) -> None:
-    """Serve a view of a folder of runs until interrupted.
+def serve(
+    runs: Path,
+    view: str,
+    port: int,
+    open_browser: bool,
+    preload: bool = True,
+    access: Access = LOCAL,
+    page_memory: int = 0,
+) -> None:
+    """Serve a view of a folder of runs until interrupted; a page may take `page_memory` bytes, 0 = as much as it likes.
 
     Raises:
         ServeError: see `check`.
@@ -132,6 +141,7 @@ def serve(runs: Path, view: str, port: int, open_browser: bool, preload: bool = 
     # Kernels inherit the environment: this is how the notebooks learn the folder. The token is none of their business.
     os.environ[ENVIRONMENT] = str(runs.resolve())
     os.environ.pop(TOKEN, None)
+    os.environ[MEMORY] = str(page_memory) if page_memory else ""
     # Linux would keep what large arrays leave in the process, where nothing else has use for it.
     for setting in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
         os.environ.setdefault(setting, str(2**18))

@@ -8,6 +8,8 @@ import os
 import socket
 from urllib.parse import urlsplit
 
+from sauron_viz.limits import limit_memory
+
 # Set by the server: its address for processes on this machine, and what opens it to its own kernels.
 SERVER, KEY = "SAURON_SERVER", "SAURON_SERVER_KEY"
 _PREPARED = "VOILA_PREHEAT"
@@ -20,6 +22,7 @@ def wait_for_visitor() -> str:
     A waiting kernel counts as busy, so it is not ended for idleness. Voila's own `wait_for_request` does the same, but
     its import takes three seconds, which a visitor who comes first would have to sit out.
     """
+    limit_memory()
     if os.environ.get(_PREPARED) == "True":
         # Training imports these when it needs them, a page always does.
         for module in _SLOW:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sauron_train.errors import RunError
+from sauron_viz.limits import lift_limit
 
 _PROC = Path("/proc")
 _FOR_KERNELS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
@@ -58,6 +59,7 @@ def launch(command: Sequence[str], out: Path, err: Path) -> int:
     except OSError as error:
         raise RunError(f"training cannot be started: {error.strerror}") from None
     _as_important_as_others(process.pid)
+    lift_limit(process.pid)
     # Somebody must wait for it, or it stays as a zombie as long as this process lives.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid

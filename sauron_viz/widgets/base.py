@@ -90,6 +90,12 @@ def logger() -> logging.Logger:
     return made
 
 
+_TOO_MUCH = (
+    "This takes more memory than a page may have here. Choose fewer or smaller maps, or ask whoever runs the server "
+    "for more (sauron-viz serve --page-memory)."
+)
+
+
 class Notice(ipywidgets.HTML):
     """One line that says what is wrong, announced to screen readers; empty when all is well."""
 
@@ -116,6 +122,9 @@ class Notice(ipywidgets.HTML):
                 function(*args, **kwargs)
             except SauronError as error:
                 self.say(source, str(error))
+            except MemoryError:
+                logger().exception("in %s", source)
+                self.say(source, _TOO_MUCH)
             except Exception:
                 logger().exception("in %s", source)
                 self.say(source, f"Something went wrong in this view; {log_file()} says what.")

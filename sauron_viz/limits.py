@@ -1,0 +1,47 @@
+"""How much memory a page's process may take, so that one visitor does not take that of all. Linux only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+MEMORY = "SAURON_PAGE_MEMORY"
+"""Set by the server for its kernels: bytes, or nothing for no limit."""
+_LEAST_GB = 0.5
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def default_gb() -> float:
+    """Half of the memory of this machine, or of the container that this process lives in."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        whole = min(whole, int(_CGROUP.read_text()))
+    return max(_LEAST_GB, whole / 2 / 1e9)
+
+
+def limit_memory() -> None:
+    """Take no more memory than the server said, from now on: what is too much is a `MemoryError` then.
+
+    Only what a process writes to counts: files that are mapped to be read take nothing away from others.
+    """
+    wanted = os.environ.get(MEMORY, "")
+    if not wanted.isdigit() or sys.platform != "linux":
+        return
+    import resource  # noqa: PLC0415 - not everywhere
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    # The limit that can be lifted again: a training that the page starts is not the page.
+    resource.setrlimit(resource.RLIMIT_DATA, (int(wanted), hard))
+
+
+def lift_limit(pid: int) -> None:
+    """Let a process that this one has started take what it needs."""
+    if sys.platform != "linux" or MEMORY not in os.environ:
+        return
+    import resource  # noqa: PLC0415
+
+    with contextlib.suppress(OSError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (hard, hard))
