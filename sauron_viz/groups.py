@@ -14,7 +14,9 @@ from sauron_viz.summaries import Summary
 
 BASELINE = "baseline"
 # What a run may be called, and where it was trained, decides nothing.
-_NO_MATTER = ("name", "description", "preset", "seed", "hardware")
+_NO_MATTER = ("name", "description", "preset", "seed", "hardware", "probe", "maps", "data.workers")
+# Where these differ, scores are of other voxels, or costs of another network.
+_MATTERS_MOST = ("data.", "preprocess.", "network.")
 # The folds of a cross-validation are one group, as seeds are.
 _FOLD = "data.fold"
 _MOST_NAMED = 3
@@ -112,8 +114,22 @@ def group_runs(views: Sequence[RunView], summaries: Sequence[Summary]) -> list[G
 
 
 def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The baseline that a group is to be measured against: the first of its data set."""
-    return next((other for other in groups if other.is_baseline and other.dataset == group.dataset), None)
+    """The baseline that a group is to be measured against: of those of its data set the one that is most like it."""
+    baselines = [other for other in groups if other.is_baseline and other.dataset == group.dataset]
+    return min(
+        baselines,
+        key=lambda base: (not are_comparable(group, base), len(other_settings(group, base))),
+        default=None,
+    )
+
+
+def are_comparable(group: Group, other: Group) -> bool:
+    """Whether two groups have the same data, preprocessing and unpruned network, so that differences mean something."""
+    return not any(
+        group.settings.get(key) != other.settings.get(key)
+        for key in group.settings.keys() | other.settings.keys()
+        if key.startswith(_MATTERS_MOST)
+    )
 
 
 def other_settings(group: Group, other: Group) -> list[str]:
@@ -131,7 +147,7 @@ def _settings(view: RunView) -> dict[str, Any]:
         inner = value.items() if isinstance(value, Mapping) else ()
         flat |= {f"{name}.{key}": inner_value for key, inner_value in inner} or {name: value}
     # The FLOPs that a rival was to reach follow from the run that it is matched with, so each seed has others.
-    return {key: value for key, value in flat.items() if key not in (_FOLD, "rival.flops")}
+    return {key: value for key, value in flat.items() if key not in (_FOLD, "rival.flops", *_NO_MATTER)}
 
 
 def _labels(groups: Sequence[tuple[RunView, dict[str, Any]]]) -> list[str]:

@@ -16,6 +16,9 @@ _OTHERS = [SAFE[i] for i in (5, 8, 6, 2, 0, 7, 4, 1, 3)]
 DARK = {"#1f5fb4": "#6ea8f0", "#c4302b": "#f0706b", "#26873f": "#57c274", "#e66100": "#ff9440"}
 
 
+_MOST_BANDS = 3
+
+
 @dataclass(frozen=True)
 class Curve:
     """What may be compared: a column of epochs.csv, or HD95 as the mean over labels."""
@@ -59,6 +62,9 @@ def comparison(groups: Sequence[Group], curve: Curve, window: int = 1) -> Plot |
     """
     figure = blank(460, "epoch", curve.axis, showlegend=True)
     last, drawn = 1, 0
+    many = sum(len(group.views) > 1 for group in groups) > _MOST_BANDS
+    # Bars stand side by side behind the ends of the curves.
+    shift = 0.012 * max((int(view.epochs["epoch"].max()) for group in groups for view in group.views), default=1)
     for group, colour in zip(groups, colours(groups), strict=True):
         table = group.curve(curve.column, window)
         if table.empty:
@@ -68,8 +74,11 @@ def comparison(groups: Sequence[Group], curve: Curve, window: int = 1) -> Plot |
         x = [int(epoch) for epoch in table["epoch"]]
         last = max(last, x[-1])
         low, mean, high = ((scale * table[name]).tolist() for name in ("low", "mean", "high"))
-        if len(group.views) > 1:
+        several = len(group.views) > 1
+        if several and not many:
             _band(figure, group, colour, (x, low, high))
+        elif several:
+            _bar(figure, group, colour, (x[-1] + shift * (drawn - 0.5), low[-1], mean[-1], high[-1]))
         figure.add_scatter(
             x=x,
             y=mean,
@@ -91,7 +100,8 @@ def comparison(groups: Sequence[Group], curve: Curve, window: int = 1) -> Plot |
     if curve.percent_of:
         figure.update_yaxes(range=[0, 104])
     figure.update_layout(meta={"dark": DARK})
-    figure.update_xaxes(range=[0, last * 1.015 + 0.2], dtick=whole_ticks(last))
+    right = last * 1.015 + 0.2 + (shift * (drawn + 0.5) if many else 0)
+    figure.update_xaxes(range=[0, right], dtick=whole_ticks(last))
     markable(figure)
     return figure
 
@@ -108,6 +118,30 @@ def _scale(group: Group, curve: Curve) -> float:
         "filters": sum(layer.filters for layer in info.layers),
     }
     return 100 / max(whole[curve.percent_of], 1) if curve.percent_of else 1.0
+
+
+def _bar(figure: Plot, group: Group, colour: str, end: tuple[float, float, float, float]) -> None:
+    """How far the runs of a group lie apart at the end, where bands would cover each other."""
+    x, low, mean, high = end
+    figure.add_scatter(
+        x=[x],
+        y=[mean],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [high - mean],
+            "arrayminus": [mean - low],
+            "color": colour,
+            "thickness": 2,
+            "width": 4,
+        },
+        name=f"{group.label}, range at the end",
+        legendgroup=group.label,
+        showlegend=False,
+        mode="markers",
+        marker={"size": 6, "color": colour},
+        hovertemplate=f"<b>{group.title}</b><br>at the end {low:.4~g} to {high:.4~g}<extra></extra>".replace("~", ""),
+    )
 
 
 def _band(figure: Plot, group: Group, colour: str, band: tuple[list[int], list[float], list[float]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sauron_train.errors import SauronError
 from sauron_viz.figures.compare import CURVES, comparison
-from sauron_viz.groups import Group, Spread, baseline_of, group_runs, other_settings
+from sauron_viz.groups import Group, Spread, are_comparable, baseline_of, group_runs, other_settings
 from sauron_viz.runs import RunView
 from sauron_viz.summaries import Summary
 from sauron_viz.widgets.base import box
@@ -21,22 +21,30 @@ from sauron_viz.words import HEADER
 _MOST = 24
 _WINDOWS = [1, 3, 5, 7, 9, 11, 15, 21, 31, 51]
 CURVES_NOTE = (
-    "Line: mean over runs that differ in their seed only; band: from the lowest to the highest, as far as all of them "
-    "have come. Dashed: the baseline, without δ_opt and without cuts; dotted: where it ended."
+    "Line: mean over runs that differ in their seed only, as far as all of them have come. Band, or where there are "
+    "many the bar behind its end: from the lowest to the highest. Dashed: the baseline, without δ_opt and without "
+    "cuts; dotted: where it ended."
 )
 ENDS_NOTE = "Mean over seeds after the last epoch; in brackets from the lowest to the highest."
 END_COLUMNS = (
     Column("label", "Settings", hint="Normalisation of δ_opt (paper, Appendix A), and whether filters were cut"),
     Column("runs", "Runs", "count"),
     Column("dice", "Dice", "spread", HEADER["Dice"]),
-    Column("dice_change", "To the baseline", "signed", "Mean Dice minus that of the baseline on the same data set"),
+    Column(
+        "dice_change",
+        "To the baseline",
+        "signed",
+        "Mean Dice minus that of the baseline with the same data, preprocessing and network",
+    ),
     Column("hd95", "HD95 (mm)", "spread", "95th percentile of the distance between surfaces, mean of labels", 2),
     Column("parameters", "Parameters left", "percent", HEADER["Parameters left"]),
     Column("flops", "FLOPs left", "percent", HEADER["FLOPs left"]),
+    Column(
+        "differs", "Also differs in", "long", "Settings that are not the baseline's, beside δ_opt and cuts", 3, True
+    ),
     Column("seconds", "Training", "duration", "Sum over the epochs, measuring and validation included"),
-    Column("inference", "Seconds per case", "number", "As measured by sauron-train evaluate, on the machine it ran on"),
-    Column("faster", "Faster", "times", "Seconds per case of the baseline, divided by these"),
-    Column("differs", "Also differs in", "long", "Settings that are not the baseline's, beside δ_opt and pruning"),
+    Column("inference", "Seconds per case", "number", "As measured by sauron-train evaluate on its machine", 3, True),
+    Column("faster", "Faster", "times", "Seconds per case of the baseline, divided by these", 3, True),
 )
 
 
@@ -146,6 +154,7 @@ def end_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 def _row(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
     base = baseline_of(group, groups)
+    comparable = base is not None and base is not group and are_comparable(group, base)
     row: dict[str, Any] = {
         "id": group.label,
         "label": group.label,
@@ -158,6 +167,7 @@ def _row(group: Group, groups: Sequence[Group]) -> dict[str, Any]:
         row[key] = _mean(group, key)
     if base is not None and base is not group:
         row["differs"] = ", ".join(other_settings(group, base))
+    if base is not None and comparable:
         ours, theirs = row["dice"], _mean(base, "dice")
         row["dice_change"] = ours - theirs if ours is not None and theirs is not None else None
         slow = _mean(base, "inference")

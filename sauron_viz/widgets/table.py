@@ -23,7 +23,8 @@ class Column:
     Kinds: "number" with `digits`; "signed", the same with its sign; "spread", the same with what
     the row has under `key` + "_low" and "_high"; "times" as often; "percent" of a share in [0, 1], with a bar;
     "change" in percent with its sign; "duration" of seconds; "time" of ISO 8601 text; "status"; "count", which is
-    shown with what the row has under `key` + "_of" behind it; "long" for text of several lines.
+    shown with what the row has under `key` + "_of" behind it; "long" for text of several lines. One that is `optional`
+    is left out where no row has a value.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Column:
     kind: Kind = "text"
     hint: str = ""
     digits: int = 3
+    optional: bool = False
 
 
 class DataTable(anywidget.AnyWidget):
@@ -61,14 +63,16 @@ class DataTable(anywidget.AnyWidget):
     def __init__(
         self, columns: Sequence[Column] = (), on_open: Callable[[str], None] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(columns=[vars(column) for column in columns], **kwargs)
-        self._on_open = on_open
+        super().__init__(columns=[vars(column) for column in columns if not column.optional], **kwargs)
+        self._on_open, self._columns = on_open, tuple(columns)
         self.on_msg(self._answer)
 
     def fill(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show these rows; what is ticked and no longer there is forgotten."""
         known = {str(row["id"]) for row in rows}
+        has = {column.key for column in self._columns for row in rows if row.get(column.key) not in (None, "")}
         with self.hold_sync():
+            self.columns = [vars(column) for column in self._columns if not column.optional or column.key in has]
             self.rows = [dict(row) for row in rows]
             self.ticked = [name for name in self.ticked if name in known]
 
