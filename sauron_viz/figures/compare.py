@@ -140,7 +140,7 @@ def _bar(figure: Plot, group: Group, colour: str, end: tuple[float, float, float
         showlegend=False,
         mode="markers",
         marker={"size": 6, "color": colour},
-        hovertemplate=f"<b>{group.title}</b><br>at the end {low:.4~g} to {high:.4~g}<extra></extra>".replace("~", ""),
+        hovertemplate=f"<b>{group.title}</b><br>at the end {low:.4g} to {high:.4g}<extra></extra>",
     )
 
 

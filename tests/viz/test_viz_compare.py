@@ -14,6 +14,7 @@ from sauron_viz.apps import Dashboard
 from sauron_viz.figures.compare import CURVES, colours, comparison
 from sauron_viz.groups import Group, baseline_of, group_runs, other_settings
 from sauron_viz.runs import Library
+from sauron_viz.widgets.compare import end_rows
 
 DICE = CURVES[0]
 
@@ -117,6 +118,39 @@ def test_the_figure_has_the_papers_colours_a_band_and_a_dashed_baseline(folder: 
     assert figure.layout.shapes[0].y0 == line.y[-1]
     assert figure.data[3].line.color == "#e66100"
     assert comparison([], DICE) is None
+
+
+def test_where_bands_would_cover_each_other_bars_tell_the_range_at_the_end(tmp_path: Path) -> None:
+    for weight in (0.1, 0.2, 0.3, 0.4):
+        for seed in (1, 2):
+            run = write_run(tmp_path / f"w{weight}-{seed}", Spec(epochs=6, seed=seed, maps=False))
+            settings(run, "loss", **{"lambda": weight})
+    groups = grouped(tmp_path, "w")
+    plot = comparison(groups, DICE)
+    assert plot is not None
+    traces = plot.figure().data
+    assert [trace.fill for trace in traces] == [None] * 8
+    bars = [trace for trace in traces if trace.error_y.array is not None]
+    assert [bar.x[0] for bar in bars] == sorted({bar.x[0] for bar in bars}), "side by side"
+    for bar, group in zip(bars, groups, strict=True):
+        ends = [float(view.epochs["val_dice"].iloc[-1]) for view in group.views]
+        assert bar.y[0] + bar.error_y.array[0] == pytest.approx(max(ends))
+        assert bar.y[0] - bar.error_y.arrayminus[0] == pytest.approx(min(ends))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "compared"),
+    [("optimizer", {"lr": 0.5}, True), ("data", {"workers": 3}, True), ("preprocess", {"spacing": [2, 2, 2]}, False)],
+)
+def test_a_difference_is_told_only_where_it_means_something(
+    tmp_path: Path, section: str, values: dict[str, object], compared: bool
+) -> None:
+    settings(write_run(tmp_path / "plain", Spec(epochs=3, maps=False, pruning=False)), "loss", normalization="off")
+    settings(write_run(tmp_path / "sauron", Spec(epochs=3, maps=False)), section, **values)
+    base, row = end_rows(grouped(tmp_path, "plain", "sauron"))
+    assert ("dice_change" in row) == compared
+    assert bool(row["differs"]) == (section != "data"), "how many workers read decides nothing"
+    assert "dice_change" not in base
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.column)
