@@ -5,6 +5,9 @@ VENV ?= .venv
 DEMO ?= demo
 PORT ?= 8866
 SERVE ?= 1
+# What whole epochs are measured on by `make bench`.
+RECIPE ?= phantom2d
+DATA ?= $(DEMO)/phantom
 # How many tests run at a time.
 JOBS ?= 2
 # Address of PyTorch's index of CPU wheels (docs/install.md); without it Linux gets the larger CUDA build.
@@ -16,7 +19,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,--constraint con
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint format clean
+.PHONY: help setup demo test soak bench lint format clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -45,6 +48,14 @@ test: setup lint ## Check style and types, run all tests (JOBS=1: one after the 
 
 soak: setup ## Run the long tests, which `make test` leaves out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m soak
+
+bench: setup ## Measure again what docs/performance.md says (some forty minutes on two cores)
+	@test -d $(DEMO)/phantom || $(BIN)/sauron-train phantom $(DEMO)/phantom
+	$(BIN)/python benchmarks/step.py --threads 1
+	$(BIN)/python benchmarks/step.py --threads 2
+	$(BIN)/python benchmarks/epoch.py --recipe $(RECIPE) --data $(DATA) --threads 1
+	$(BIN)/python benchmarks/width_stair.py
+	$(BIN)/python benchmarks/growth.py
 
 lint: setup ## Check style and types
 	$(BIN)/ruff format --check .

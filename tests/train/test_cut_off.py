@@ -129,7 +129,7 @@ def test_between_any_two_writes(begun: Run, whole: Run, writes: int, tmp_path: P
 @pytest.mark.soak
 def test_fifty_kills(phantom: Path, tmp_path: Path) -> None:
     """A process is killed at a random moment after it began to train, over and over, until the run is finished."""
-    changes = ["epochs=60", "prune.last_epoch=60", "prune.first_epoch=1", "prune.kappa=30"]
+    changes = ["epochs=90", "prune.last_epoch=90", "prune.first_epoch=1", "prune.kappa=30"]
     expected = tmp_path / "whole"
     Trainer(Experiment.prepare(tiny(*changes), phantom), expected).run()
     assert Run(expected).prunings()
@@ -145,7 +145,7 @@ def test_fifty_kills(phantom: Path, tmp_path: Path) -> None:
             # The heading of the table is printed when the first step is about to be made, then a line for each epoch.
             if any(line.split()[:1] == ["epoch"] for line in iter(process.stdout.readline, "")):
                 seen = [time.monotonic()]
-                for _ in range(moments.choice([0, 1, 1, 2])):
+                for _ in range(moments.choice([0, 1, 1])):
                     process.stdout.readline()
                     seen.append(time.monotonic())
                 time.sleep(moments.uniform(0, (seen[-1] - seen[0]) / len(seen) or 0.5))
@@ -155,5 +155,5 @@ def test_fifty_kills(phantom: Path, tmp_path: Path) -> None:
             assert check(Run(out)).lost == []
         elif out.exists():
             shutil.rmtree(out)  # killed while the folder was made
-    assert kills >= 50, "it was to be killed more often"
     assert_same(Run(out), Run(expected))
+    assert kills >= 50, "it was to be killed more often"
