@@ -62,7 +62,12 @@ class Experiment:
 
     @classmethod
     def prepare(
-        cls, config: Config, data: Path | Dataset, on_progress: OnProgress | None = None, cache: Path | None = None
+        cls,
+        config: Config,
+        data: Path | Dataset,
+        on_progress: OnProgress | None = None,
+        cache: Path | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> Experiment:
         """Check a data set, split it and read it.
 
@@ -71,6 +76,7 @@ class Experiment:
             data: folder of a data set in a layout that is known, or what was read of one.
             on_progress: told how many of how many cases are read.
             cache: folder of preprocessed cases; see `load_volumes`.
+            tell: told what came from there.
 
         Raises:
             DataError: anything wrong with the data.
@@ -80,7 +86,7 @@ class Experiment:
         check_channels(dataset, config)
         split = split_cases(dataset, config.data, config.seed)
         cases = (*split.train, *split.validation)
-        volumes = load_volumes(cases, dataset, config, on_progress, cache)
+        volumes = load_volumes(cases, dataset, config, on_progress, cache, tell)
         train, validation = volumes[: len(split.train)], volumes[len(split.train) :]
         for what, some in (("training", train), ("validation", validation)):
             _refuse_unlabelled(some, what, dataset)

@@ -61,7 +61,7 @@ def resume(
         _refuse_missing(run, data)
         if extend is not None:
             config = config.model_copy(update={"epochs": run.info.epochs_planned + extend})
-        experiment = Experiment.prepare(config, dataset_of(run, data), observer.loading, cache)
+        experiment = Experiment.prepare(config, dataset_of(run, data), observer.loading, cache, observer.remark)
         _refuse_other_split(run, experiment)
         if extend is not None and ranks.leads():
             # run.json says last that there is more to do: until then the command may be given again.

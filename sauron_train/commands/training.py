@@ -58,7 +58,7 @@ def run(
         from sauron_train.experiment import Experiment  # noqa: PLC0415
         from sauron_train.trainer import Trainer  # noqa: PLC0415
 
-        Trainer(Experiment.prepare(config, data, observer.loading, cache), out, observer).run()
+        Trainer(Experiment.prepare(config, data, observer.loading, cache, observer.remark), out, observer).run()
     if ranks.leads():
         print_summary(out)
 

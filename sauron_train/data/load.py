@@ -36,6 +36,7 @@ def load_volumes(
     config: Config,
     on_progress: Callable[[int, int], None] | None = None,
     cache: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[Volume]:
     """Load and preprocess cases, in the order given.
 
@@ -46,6 +47,7 @@ def load_volumes(
         on_progress: told how many of how many are done.
         cache: folder of preprocessed cases: those that are there are mapped into memory, the others are put there;
             None = that of `$SAURON_CACHE`, or none.
+        tell: told in a sentence how many came from the cache, where there is one.
 
     Raises:
         DataError: a file that cannot be read, voxels that are NaN, label values that `dataset.json` does not list,
@@ -54,17 +56,20 @@ def load_volumes(
     check_channels(dataset, config)
     place = cache or default_cache()
     store = Store.of(place, dataset, config) if place else None
-    volumes = []
+    volumes, kept = [], 0
     for done, case in enumerate(cases, start=1):
-        volumes.append(_from_store(case, dataset, config, store))
+        found = store.get(case) if store is not None else None
+        kept += found is not None
+        volumes.append(found or _put(case, dataset, config, store))
         if on_progress is not None:
             on_progress(done, len(cases))
+    if tell is not None and place is not None:
+        tell(f"{kept} of {len(cases)} cases were taken preprocessed from {place}")
     return volumes
 
 
-def _from_store(case: Case, dataset: Dataset, config: Config, store: Store | None) -> Volume:
-    if store is not None and (found := store.get(case)) is not None:
-        return found
+def _put(case: Case, dataset: Dataset, config: Config, store: Store | None) -> Volume:
+    """Read and preprocess a case, and keep it for the next time."""
     key = store.key(case) if store else ""
     volume = load_case(case, dataset.labels, config.preprocess)
     if store is not None:

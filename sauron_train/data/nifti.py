@@ -8,7 +8,8 @@ import os
 import struct
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger
+from nibabel.openers import ImageOpener
 
 from sauron_train.errors import DataError
 
@@ -59,6 +61,8 @@ def read_header(path: Path) -> Header:
     if min(shape) < 1:
         raise DataError(f"{path} holds no voxels (its shape is {times(shape)}); fetch or export it again")
     spacing = tuple(float(side) for side in image.header.get_zooms()[:3])
+    if _mended_spacing(path, type(image.header)):
+        raise DataError(f"{path} has a voxel size of 0 mm in its header; correct it")
     if not all(np.isfinite(side) and side > 0 for side in spacing):
         raise DataError(f"{path} has an impossible voxel size {spacing} mm; correct its header")
     if abs(np.linalg.det(np.asarray(image.affine, dtype=float)[:3, :3])) < 1e-9:
@@ -144,7 +148,7 @@ def times(shape: Iterable[float]) -> str:
 
 def _open(path: Path) -> Any:
     try:
-        with LoggingOutputSuppressor():  # nibabel mends small mistakes of headers, and would print each
+        with _nibabel_keeps_silent():  # it mends small mistakes of headers, and would print each
             image = nib.load(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
@@ -157,6 +161,23 @@ def _open(path: Path) -> Any:
     if image.get_data_dtype().kind not in "iufb":
         raise DataError(f"{path} holds {image.get_data_dtype()} voxels; store one real number per voxel")
     return image
+
+
+@contextmanager
+def _nibabel_keeps_silent() -> Iterator[None]:
+    # Its own suppressor takes handlers away, and Python then prints what nobody handles.
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _mended_spacing(path: Path, kind: type[Any]) -> bool:
+    """Whether the header has a voxel size of 0, which nibabel reads as 1 mm."""
+    with ImageOpener(str(path)) as file:
+        raw = kind(file.read(kind.template_dtype.itemsize), check=False)
+    return bool((raw["pixdim"][1 : 1 + min(3, int(raw["dim"][0]))] == 0).any())
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -72,6 +72,9 @@ def carry_on(order: Order) -> int:
     console.print(_summary(study, wanted, works), highlight=False, soft_wrap=True)
     if order.dry_run:
         console.print(_listing(wanted, works))
+        commands = [join(["sauron-train", *words]) for run in wanted if (words := works[run.name].next_words())]
+        # Not in the table, whose cells wrap: they are there to be copied.
+        console.print(*map(escape, commands), sep="\n", highlight=False, soft_wrap=True)
         return 0
     if order.table_only:
         return _end(study, planned, out, {})
@@ -155,10 +158,7 @@ def _standing(work: Work) -> str:
 
 
 def _listing(wanted: Sequence[Planned], works: Mapping[str, Work]) -> Table:
-    table = Table("run", "stands", "next", box=None, header_style="bold")
+    table = Table("run", "stands", box=None, header_style="bold")
     for run in wanted:
-        words = works[run.name].next_words()
-        table.add_row(
-            escape(run.name), _standing(works[run.name]), escape(join(["sauron-train", *words])) if words else "-"
-        )
+        table.add_row(escape(run.name), _standing(works[run.name]))
     return table

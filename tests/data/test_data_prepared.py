@@ -78,6 +78,13 @@ def test_training_takes_the_same_patches_from_it(data: Path, cache: Path) -> Non
     assert len(list(cache.glob("*/*.json"))) == 4
 
 
+def test_training_says_what_came_from_it(data: Path, cache: Path) -> None:
+    said: list[str] = []
+    for place in (None, cache, cache):
+        Experiment.prepare(config(), data, cache=place, tell=said.append)
+    assert said == [f"{kept} of 4 cases were taken preprocessed from {cache}" for kept in (0, 4)]
+
+
 def test_nobody_can_change_what_is_kept(data: Path, cache: Path) -> None:
     made(data, cache)
     first, before = read(data, cache)[0], read(data, None)[0]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import os
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -123,6 +125,13 @@ def _lie_about_spacing(path: Path, thickness: float) -> None:
     nib.save(image, path)
 
 
+def _no_spacing(path: Path) -> None:
+    """Written byte by byte, because nibabel makes 1 mm of it."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<f", content, 76 + 4 * 3, 0.0)
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
 BROKEN = {
     "no folder": (_no_folder, "there is no folder"),
     "no dataset.json": (lambda r: (r / "dataset.json").unlink(), "has no dataset.json"),
@@ -130,8 +139,15 @@ BROKEN = {
     "json is a list": (lambda r: (r / "dataset.json").write_text("[]"), "table of keys"),
     "no imagesTr": (lambda r: (r / "imagesTr").rename(r / "images"), "no folder imagesTr"),
     "no cases": (lambda r: [f.unlink() for f in (r / "imagesTr").iterdir()], "holds no image"),
-    "no label": (lambda r: (r / "labelsTr" / "p1_ED.nii.gz").unlink(), "case p1_ED has no label"),
+    "no label": (
+        lambda r: (r / "labelsTr" / "p1_ED.nii.gz").unlink(),
+        r"case p1_ED has no label: .*labelsTr/p1_ED\.nii\.gz is not there",
+    ),
     "no image": (lambda r: (r / "imagesTr" / "p1_ED_0000.nii.gz").unlink(), "p1_ED.nii.gz has no image"),
+    "no voxel size": (
+        lambda r: _no_spacing(r / "imagesTr" / "p1_ED_0000.nii.gz"),
+        r"p1_ED_0000\.nii\.gz has a voxel size of 0 mm in its header",
+    ),
     "no channel number": (
         lambda r: (r / "imagesTr" / "p1_ED_0000.nii.gz").rename(r / "imagesTr" / "p1_ED.nii.gz"),
         "must be named CASE_0000",

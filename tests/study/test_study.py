@@ -56,6 +56,9 @@ def test_a_study_is_stopped_and_gone_on_with_to_its_tables(file: Path, phantom: 
     listed = study(*order, "--dry-run")
     assert listed.exit_code == 0
     assert "3 arms x 1 seed = 3 runs: 3 to begin" in listed.output
+    commands = [line for line in listed.output.splitlines() if line.startswith("sauron-train run ")]
+    assert commands, "whole lines, to be copied"
+    assert all(f"--data {phantom}" in line and f"--out {out}/" in line for line in commands)
     assert not out.exists(), "a dry run writes nothing"
 
     program = [sys.executable, "-m", "sauron_train", "study", *map(str, order)]

@@ -137,20 +137,25 @@ def _cases(root: Path, ending: str, channels: tuple[str, ...]) -> tuple[Case, ..
         raise DataError(f"{root / 'imagesTr'} holds no image that ends in {ending}; check file_ending in dataset.json")
     for name in sorted(labels.keys() - found.keys()):
         raise DataError(f"{labels[name]} has no image; add {name}_0000{ending} to imagesTr or remove the label")
-    return tuple(_case(name, found[name], labels, channels) for name in sorted(found))
+    return tuple(_case(name, found[name], labels, channels, ending) for name in sorted(found))
 
 
-def _case(name: str, files: Mapping[int, Path], labels: Mapping[str, Path], channels: tuple[str, ...]) -> Case:
+def _case(
+    name: str, files: Mapping[int, Path], labels: Mapping[str, Path], channels: tuple[str, ...], ending: str
+) -> Case:
     for number, channel in enumerate(channels):
         if number not in files:
-            raise DataError(f"case {name} lacks channel {number} ({channel}); add {name}_{number:04d} to imagesTr")
+            raise DataError(
+                f"case {name} lacks channel {number} ({channel}); add {name}_{number:04d}{ending} to imagesTr"
+            )
     for number in files:
         if number >= len(channels):
             raise DataError(
                 f"{files[number]} is channel {number}, but dataset.json names only {len(channels)}; add or remove it"
             )
     if name not in labels:
-        raise DataError(f"case {name} has no label; add it to labelsTr or remove its images")
+        wanted = files[0].parent.parent / "labelsTr" / f"{name}{ending}"
+        raise DataError(f"case {name} has no label: {wanted} is not there; add it, or remove the images of the case")
     return Case(name, tuple(files[number] for number in range(len(channels))), labels[name])
 
 
