@@ -248,7 +248,8 @@ def _absent(run: Run, info: RunInfo, tables: Tables) -> Iterator[Finding]:
         yield Finding("missing", state, "what training goes on from; this run can be looked at, but not gone on with")
     measured = _at(run.path / files.DISTANCES, tables.last)
     gone = sorted(set(range(min(measured, default=1), tables.last + 1)) - set(measured))
-    if measured and gone:
+    # A run that was measured again on other images has distances where its weights are.
+    if measured and gone and info.analysed is None:
         yield Finding("missing", files.distances_file(gone[0]), f"{epochs_have(gone)} no distances of maps")
     layers = {epoch: run.map_layers(epoch) for epoch in _at(run.path / files.MAPS, tables.last)}
     most: list[str] = max(layers.values(), key=len, default=[])

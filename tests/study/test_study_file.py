@@ -37,7 +37,8 @@ def test_every_shipped_study_can_be_trained_as_in_the_paper() -> None:
     assert [path.stem for path in SHIPPED] == ["benchmark", "clusterability", "normalization", "unpruned_maps"]
     modes = {path.stem: {run.arm: run.config.mode for run in planned(path)} for path in SHIPPED}
     assert modes == {
-        "benchmark": {"baseline": "baseline", "sauron": "maps", "lambda_0": "λ=0", "fpgm": "fpgm", "l1": "l1"},
+        "benchmark": {"baseline": "baseline", "sauron": "maps", "until_last_cut": "maps", "lambda_0": "λ=0"}
+        | {"fpgm": "fpgm", "l1": "l1"},
         "clusterability": {"delta_opt": "maps, not pruned", "control": "baseline"},
         "normalization": {"baseline": "baseline", "maps": "maps", "none": "none", "distances": "distances"},
         "unpruned_maps": {"rats": "baseline", "acdc": "baseline", "kits19": "baseline"},

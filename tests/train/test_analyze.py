@@ -23,6 +23,8 @@ from sauron_train.errors import ConfigError, RunError
 from sauron_train.experiment import Experiment
 from sauron_train.keys import with_overrides
 from sauron_train.runlog import Run, files
+from sauron_train.runlog.check import check
+from sauron_train.runlog.ledger import Sum
 from sauron_train.trainer import Trainer
 
 SMALL = [
@@ -177,14 +179,19 @@ def test_what_fails_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert contents(run) == before
 
 
+def test_checksums_are_those_of_what_was_measured_again(run: Run) -> None:
+    analyze(run, Questions(images=1, seed=5, force=True), quiet)
+    assert check(run).findings == []
+
+
 @pytest.mark.parametrize("file", ["layers.csv", "config.yaml"])
 def test_a_full_disk_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     before, write = contents(run), files.write_atomically
 
-    def full(path: Path, content: str | bytes) -> None:
+    def full(path: Path, content: str | bytes) -> Sum:
         if path.name == file:
             raise OSError(28, "No space left on device")
-        write(path, content)
+        return write(path, content)
 
     monkeypatch.setattr(files, "write_atomically", full)
     with pytest.raises(OSError, match="No space left"):
