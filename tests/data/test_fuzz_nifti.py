@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sauron_train.data.nifti import read_grid, read_header, read_voxels
 from sauron_train.errors import DataError
 
-EASY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EASY = settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 GOOD = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.diag([1.0, 2.0, 3.0, 1.0])).to_bytes()
 GOOD_2 = nib.Nifti2Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4)).to_bytes()
 

@@ -26,6 +26,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds a job's process in /proc")
 @pytest.mark.usefixtures("_same_threads")
+@pytest.mark.soak
 def test_a_job_that_is_preempted_requeues_and_resumes(phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     begin = ("run", "--recipe", "phantom2d", "--data", str(phantom), "--out", str(out / "a_seed_0"), *words(LONGER))

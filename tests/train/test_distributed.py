@@ -154,6 +154,7 @@ def test_two_processes_train_what_one_trains(phantom: Path, tmp_path: Path) -> N
     assert_alike(begun, Run(tmp_path / "merged by one"))
 
 
+@pytest.mark.soak
 def test_one_command_starts_them_and_ctrl_c_stops_them_all(phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = words(phantom, out, [*TINY, "epochs=500", "prune.last_epoch=null", "hardware.devices=2"])

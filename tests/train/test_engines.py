@@ -234,6 +234,7 @@ def test_what_is_slower_is_measured_as_slower() -> None:
     assert changes >= 5, "they took turns"
 
 
+@pytest.mark.soak
 def test_memory_is_that_of_the_network() -> None:
     spec = UNetSpec(2, 1, 2, 2, "instance", dict.fromkeys(UNET_LAYERS, 16))
     found = peak_memory(Load(spec, "torch", 1, (512, 512), 1, "cpu"))

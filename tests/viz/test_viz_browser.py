@@ -213,12 +213,14 @@ def test_an_empty_folder_and_then_a_run_that_grows(serve: Callable[..., Served],
     page.wait_for_selector(".sauron-status[data-status=finished]")
 
 
+@pytest.mark.soak
 def test_a_lost_session_is_said(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats")
     page.evaluate("fetch(`/voila/api/shutdown/${document.body.dataset.kernelId}`, { method: 'POST' })")
     page.wait_for_selector("text=Session lost")
 
 
+@pytest.mark.soak
 def test_every_view_opens_by_itself(chromium: Any, serve: Callable[..., Served], runs: Path) -> None:
     for view, ready in (("layer_trends", CHART), ("quickstart", GRID)):
         served = serve(runs, view)

@@ -9,6 +9,18 @@ from typing import Any
 import pytest
 from browsing import Served, barriers, clean_page
 
+# Tabs in the order of the page, each with what is there once it is drawn.
+DRAWN = {
+    "Map": "text=(pinned)",
+    "Distances": ".sauron-matrix[data-ready*='|']",
+    "What would go?": ".sauron-outlook [data-name=FLOPs]",
+    "Result": ".sauron-quad .sauron-image[data-ready=yes]",
+    "Your image": "text=No weights of run kits are kept",
+    "Layer trends": "h2:text-is('Change of clusterability')",
+    "Pruning": ".sauron-network[data-ready=yes]",
+    "Compare": "h2:text-is('How they ended')",
+}
+SEEN_ALWAYS = ("Map", "Compare")
 pytestmark = pytest.mark.browser
 
 GRID = ".sauron-grid[data-ready*='|']"
@@ -203,7 +215,15 @@ def test_a_cut_is_tried_and_compared(own: Served, page: Any) -> None:
     page.wait_for_selector(".sauron-select[data-value='small']")
 
 
-def test_axe_finds_nothing_wrong(chromium: Any, dashboard: Served) -> None:
+@pytest.mark.parametrize(
+    "tabs",
+    [
+        ("Map", "Compare"),
+        pytest.param(tuple(tab for tab in DRAWN if tab not in ("Map", "Compare")), marks=pytest.mark.soak),
+    ],
+    ids=len,
+)
+def test_axe_finds_nothing_wrong(chromium: Any, dashboard: Served, tabs: tuple[str, ...]) -> None:
     # Volumes have the most on the page: slices, and three planes of a map.
     with clean_page(chromium, color_scheme="light") as page:
         open_run(page, dashboard, "run=kits")
@@ -212,16 +232,8 @@ def test_axe_finds_nothing_wrong(chromium: Any, dashboard: Served) -> None:
         page.press(CANVAS, "End")
         page.wait_for_selector("text=(pinned)")
         page.get_by_label("Compare with").select_option("epoch:3")
-        for tab, drawn in (
-            ("Map", "text=(pinned)"),
-            ("Distances", ".sauron-matrix[data-ready*='|']"),
-            ("What would go?", ".sauron-outlook [data-name=FLOPs]"),
-            ("Result", ".sauron-quad .sauron-image[data-ready=yes]"),
-            ("Your image", "text=No weights of run kits are kept"),
-            ("Layer trends", "h2:text-is('Change of clusterability')"),
-            ("Pruning", ".sauron-network[data-ready=yes]"),
-            ("Compare", "h2:text-is('How they ended')"),
-        ):
+        for tab in (name for name in DRAWN if name in tabs):
+            drawn = DRAWN[tab]
             page.get_by_role("tab", name=tab, exact=True).click()
             page.wait_for_selector(f"{drawn} >> visible=true")
             assert barriers(page) == [], tab

@@ -48,6 +48,7 @@ def test_notebooks_run(name: str, runs: Path, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.notebook
+@pytest.mark.soak
 def test_the_notebook_of_a_network_of_ones_own_runs(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the training part is not installed")
     notebook = nbformat.read(NOTEBOOKS / "your_own_network.ipynb", as_version=4)

@@ -52,6 +52,7 @@ def test_the_network_plays(page: Any, dashboard: Served) -> None:
     page.wait_for_selector(".sauron-slider[data-playing=no][data-value='12'] >> visible=true")
 
 
+@pytest.mark.soak
 def test_a_block_leads_to_its_maps_and_its_trends(page: Any, dashboard: Served) -> None:
     page.goto(f"{dashboard.url}?run=rats&tab=pruning")
     page.wait_for_selector(NETWORK)
@@ -185,10 +186,11 @@ def test_runs_are_compared_as_ticked(page: Any, dashboard: Served, chromium: Any
 @pytest.mark.parametrize(
     ("tab", "width"),
     [
-        ("trends", 420),
-        ("pruning", 420),
         ("compare", 420),
-        pytest.param("pruning", 820, marks=pytest.mark.soak),
+        *(
+            pytest.param(tab, width, marks=pytest.mark.soak)
+            for tab, width in (("trends", 420), ("pruning", 420), ("pruning", 820))
+        ),
     ],
 )
 def test_narrow_screens_show_it_in_one_column(chromium: Any, dashboard: Served, tab: str, width: int) -> None:

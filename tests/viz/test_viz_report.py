@@ -108,6 +108,7 @@ def test_without_chromium_a_pdf_is_refused_before_anything_is_made(
 
 
 @pytest.mark.browser
+@pytest.mark.soak
 def test_a_pdf_is_printed(chromium: Any, page_of_rats: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAURON_CHROMIUM", find_browser(""))
     print_pdf(page_of_rats, tmp_path / "report.pdf")

@@ -86,6 +86,7 @@ def test_what_the_threshold_says_is_cut_and_scored_and_can_be_kept(root: Path) -
     assert "cut" in app.header.origin.line.value
 
 
+@pytest.mark.soak
 def test_what_was_tried_is_a_run_until_it_is_thrown_away(root: Path) -> None:
     app, tryout = opened(root)
     press(tryout, "try")
