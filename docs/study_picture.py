@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from plotly.offline import get_plotlyjs
 from playwright.sync_api import sync_playwright
+from plotly.offline import get_plotlyjs
 
 from sauron_viz.figures.compare import CURVES, comparison
 from sauron_viz.groups import group_runs
