@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from sauron_train.progress import OnProgress
@@ -118,15 +118,18 @@ def _number(value: float | None, digits: int) -> str:
 
 
 @contextmanager
-def bar(what: str, machine: bool = False) -> Iterator[OnProgress]:
-    """A bar for what is going on; `machine` writes lines of JSON instead: done, total, what is next."""
+def bar(what: str, machine: bool = False, in_bytes: bool = False) -> Iterator[OnProgress]:
+    """A bar for what is going on, counted in steps or `in_bytes`.
+
+    `machine` writes lines of JSON instead: done, total, what is next.
+    """
     if machine:
         yield lambda done, total, case: print(json.dumps([done, total, case]), flush=True)  # noqa: T201
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TextColumn("{task.fields[case]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

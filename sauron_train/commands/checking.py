@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from sauron_train.console import console
+from sauron_train.console import bar, console
 from sauron_train.errors import RunError
-from sauron_train.progress import OnProgress
-from sauron_train.runlog import Run
-from sauron_train.runlog.check import Checked
-from sauron_train.runlog.check import check as look
-from sauron_train.runlog.reader import find_runs
-from sauron_train.runlog.repair import DAMAGED
-from sauron_train.runlog.repair import repair as mend
+
+if TYPE_CHECKING:
+    from sauron_train.runlog import Run
+    from sauron_train.runlog.check import Checked
 
 _SHOWN = 20
 
@@ -40,13 +34,17 @@ def check(
 
     Everything is read once. Exit code 1 if something is lost, or was before it was mended.
     """
+    from sauron_train.runlog.check import check as look  # noqa: PLC0415
+    from sauron_train.runlog.reader import find_runs  # noqa: PLC0415
+    from sauron_train.runlog.repair import repair as mend  # noqa: PLC0415
+
     runs = [run for folder in folders for run in find_runs(folder)]
     if not runs:
         raise RunError(f"no run lies in {' or '.join(map(str, folders))}")
     lost = False
     for run in runs:
         try:
-            with _bar() as on_progress:
+            with bar("reading", in_bytes=True) as on_progress:
                 found = mend(run, on_progress) if repair else look(run, on_progress)
         except RunError as error:
             console.print(
@@ -74,13 +72,7 @@ def _tell(run: Run, found: Checked, mended: bool) -> None:
     console.print(table)
     if len(found.findings) > _SHOWN:
         console.print(f"… and {len(found.findings) - _SHOWN} more", highlight=False)
+    from sauron_train.runlog.repair import DAMAGED  # noqa: PLC0415
+
     if mended and (run.path / DAMAGED).is_dir():
         console.print(f"what is damaged lies in {escape(str(run.path / DAMAGED))}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _bar() -> Iterator[OnProgress]:
-    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[file]}", style="dim"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None, file="")
-        yield lambda done, total, file: progress.update(task, completed=done, total=total, file=file)

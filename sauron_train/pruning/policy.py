@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sauron_train.analysis.widths import next_width
 from sauron_train.config import PruneConfig
+from sauron_train.errors import ConfigError, PruningError
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,30 @@ class History:
 
     train_losses: Sequence[float]
     val_losses: Sequence[float]
+
+
+def check_history(history: History, config: PruneConfig) -> None:
+    """Refuse losses by which nothing can be decided.
+
+    Raises:
+        PruningError: no history, one of too few or too many losses, or a loss that is not a number.
+        ConfigError: thresholds wait for validation losses, and there are none.
+    """
+    if not isinstance(history, History):
+        raise PruningError("history must be a History(train_losses, val_losses), with the losses of all epochs so far")
+    train, val = history.train_losses, history.val_losses
+    if not train or len(val) > len(train):
+        raise PruningError(
+            f"history has {len(train)} training and {len(val)} validation losses; it must hold those of all epochs "
+            "so far, this one included"
+        )
+    if not all(map(math.isfinite, (*train, *val))):
+        raise PruningError("history has a loss that is not a number, so nothing can be decided by it")
+    if config.converge_on == "validation" and not val:
+        raise ConfigError(
+            "prune.converge_on is validation, but there are no validation losses, so no threshold would ever rise; "
+            "give them in history, or set prune.converge_on to train"
+        )
 
 
 @dataclass(frozen=True)

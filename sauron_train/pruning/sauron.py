@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from sauron_train.pruning.distances import delta_prune, mean_delta_opt
 from sauron_train.pruning.graph import ChannelGraph, Cut
 from sauron_train.pruning.measuring import Total, arguments_of, draw_references, gathered, group_measure, places
 from sauron_train.pruning.modes import evaluating
-from sauron_train.pruning.policy import History, LayerState, Measure, decide
+from sauron_train.pruning.policy import History, LayerState, Measure, check_history, decide
 from sauron_train.pruning.recording import tensors_in
 from sauron_train.pruning.records import PruneRecord, layer_record
 from sauron_train.pruning.report import report
@@ -209,7 +208,7 @@ class Sauron:
             PruningError: a cut that cannot be made; nothing has been changed then.
             ConfigError: `converge_on: validation` without validation losses, by which no threshold would ever rise.
         """
-        self._check_history(history)
+        check_history(history, self.config.prune)
         if not self.prunes_in(len(history.train_losses)):
             return PruneRecord(Cut(frozenset(), {}), {})
         if isinstance(batches, Tensor):
@@ -223,25 +222,6 @@ class Sauron:
             self.generator.set_state(drawn)
             raise
         return record
-
-    def _check_history(self, history: History) -> None:
-        if not isinstance(history, History):
-            raise PruningError(
-                "history must be a History(train_losses, val_losses), with the losses of all epochs so far"
-            )
-        train, val = history.train_losses, history.val_losses
-        if not train or len(val) > len(train):
-            raise PruningError(
-                f"history has {len(train)} training and {len(val)} validation losses; it must hold those of all epochs "
-                "so far, this one included"
-            )
-        if not all(map(math.isfinite, (*train, *val))):
-            raise PruningError("history has a loss that is not a number, so nothing can be decided by it")
-        if self.config.prune.converge_on == "validation" and not history.val_losses:
-            raise ConfigError(
-                "prune.converge_on is validation, but there are no validation losses, so no threshold would ever rise; "
-                "give them in history, or set prune.converge_on to train"
-            )
 
     def prunes_in(self, epoch: int) -> bool:
         """Whether filters may go at the end of an epoch, counted from 1: what `prune` says of it."""

@@ -46,7 +46,7 @@ INFO = RunInfo(
     train_cases=("a",),
     validation_cases=("b",),
     probe_images=("b slice 3",),
-    layers=(LayerInfo("enc_conv_1", "conv", "encoder", 1, 6), LayerInfo("dec_trans_1", "trans", "decoder", 1, 4)),
+    layers=(LayerInfo("enc_conv_1", "conv", "encoder", 1, 4), LayerInfo("dec_trans_1", "trans", "decoder", 1, 4)),
     parameters=100,
     flops=1000,
     epochs_planned=3,
@@ -67,7 +67,7 @@ def small_run(path: Path, epochs: int = 3, status: str = "finished") -> Run:
 
 
 def _epoch(writer: RunWriter, rng: np.random.Generator, epoch: int) -> None:
-    counts = {"enc_conv_1": 6 - epoch, "dec_trans_1": 4}
+    counts = {"enc_conv_1": 4 - epoch, "dec_trans_1": 4}
     for layer, count in counts.items():
         maps = rng.random((1, count, 8, 8)).astype(np.float16)
         numbers = np.arange(count, dtype=np.int32)
@@ -81,8 +81,8 @@ def _epoch(writer: RunWriter, rng: np.random.Generator, epoch: int) -> None:
         writer.wrote(
             epoch, name, files.write_tensors(writer.path / name, weights, {"epoch": epoch, "filters": filters})
         )
-    removed = (RemovedFilter(6 - epoch, 0.05, 1, 0.01),)
-    cut = Pruning(epoch, "enc_conv_1", 0.1, 5, 0, 7 - epoch, 6 - epoch, removed)
+    removed = (RemovedFilter(4 - epoch, 0.05, 1, 0.01),)
+    cut = Pruning(epoch, "enc_conv_1", 0.1, 5, 0, 5 - epoch, 4 - epoch, removed)
     rows = [LayerRow(epoch, layer, count, 0.2, removed=layer == "enc_conv_1") for layer, count in counts.items()]
     writer.commit_epoch(_row(epoch, sum(counts.values())), [replace(r, removed=int(r.removed)) for r in rows], [cut])
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import TINY, Stopper, assert_same, tiny
+from resuming import TINY, Stopper, assert_same, tiny
 
 from sauron_train.data.phantom import make_phantom
 from sauron_train.experiment import Experiment

@@ -17,9 +17,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from safetensors import safe_open
+from resuming import EPOCHS, TINY, Stopper, assert_same, contents, tiny
 
-from sauron_train import recipes
 from sauron_train.analysis.widths import widths_below
 from sauron_train.checkpoint import load_state, save_state
 from sauron_train.cli import main
@@ -31,42 +30,10 @@ from sauron_train.keys import with_overrides
 from sauron_train.progress import Observer
 from sauron_train.resume import resume
 from sauron_train.runlog import EpochRow, Run, files
-from sauron_train.runlog.check import check
 from sauron_train.runlog.claim import claimed
-from sauron_train.runlog.ledger import CHECKSUMS
 from sauron_train.trainer import Trainer
 
-EPOCHS = 8
-TINY = [
-    f"epochs={EPOCHS}", "data.patch=[32, 32]", "data.steps_per_epoch=3", "data.batch_size=2", "data.workers=0",
-    "network.init_filters=6", "network.levels=3", "probe.images=2", "maps.every=3", "hardware.accelerator=cpu",
-    "prune.first_epoch=1", "prune.last_epoch=8", "prune.threshold_start=0.3", "prune.threshold_max=0.6",
-    "prune.kappa=5", "prune.patience=1",
-]  # fmt: skip
 PROGRAM = [sys.executable, "-c", "from sauron_train.cli import main; main()"]
-
-
-class Stopper(Observer):
-    """Presses Ctrl-C at a moment of an epoch."""
-
-    def __init__(self, epoch: int, moment: str) -> None:
-        self.at, self.moment = epoch, moment
-
-    def step(self, epoch: int, done: int, total: int, loss: float) -> None:
-        if (epoch, self.moment) == (self.at, "step") and done == 2:
-            raise KeyboardInterrupt
-
-    def stage(self, epoch: int, what: str) -> None:
-        if (epoch, what) == (self.at, self.moment):
-            raise KeyboardInterrupt
-
-    def epoch(self, row: EpochRow) -> None:
-        if (row.epoch, self.moment) == (self.at, "end"):
-            raise KeyboardInterrupt
-
-
-def tiny(*changes: str) -> Config:
-    return parse(with_overrides(recipes.load("phantom2d"), [*TINY, *changes]))
 
 
 @pytest.fixture(scope="module")
@@ -104,42 +71,6 @@ def halves(begin: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) 
 def half(halves: Run, tmp_path: Path) -> Run:
     """A run of three epochs that was stopped in its fourth, and may be changed."""
     return Run(Path(shutil.copytree(halves.path, tmp_path / "half")))
-
-
-def contents(run: Path) -> dict[str, Any]:
-    """All that is in a run folder but where, when and how fast it was trained, which checksums hang on too."""
-    found: dict[str, Any] = {}
-    for path in sorted(p for p in run.rglob("*") if p.is_file() and p.name not in (files.INFO, CHECKSUMS)):
-        name = path.relative_to(run).as_posix()
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                found[name] = (file.metadata(), {key: file.get_tensor(key).numpy().tobytes() for key in file.keys()})  # noqa: SIM118 - no mapping
-        elif path.suffix == ".pt":
-            found[name] = plain(torch.load(path, weights_only=True))
-        elif name == files.EPOCHS:
-            found[name] = (
-                pd.read_csv(path, dtype=str).drop(columns=["seconds", "seconds_training", "memory_mb"]).to_csv()
-            )
-        else:
-            found[name] = path.read_bytes()
-    return found
-
-
-def plain(value: Any) -> Any:
-    """Nested values with tensors as bytes, so that they can be compared."""
-    if isinstance(value, torch.Tensor):
-        return value.dtype, value.shape, value.numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
-def assert_same(run: Run, expected: Run) -> None:
-    assert run.status == expected.status == "finished"
-    ours, theirs = contents(run.path), contents(expected.path)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if ours[name] != theirs[name]] == []
-    assert check(run).findings == []
 
 
 def cut_in(run: Run) -> set[int]:

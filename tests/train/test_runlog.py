@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -13,21 +12,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_run import CONFIG, INFO
 
 from sauron_train.analysis.tables import table4
-from sauron_train.config import parse
 from sauron_train.errors import RunError
 from sauron_train.runlog import (
     EpochRow,
     LayerDistances,
-    LayerInfo,
     LayerMaps,
     LayerRow,
     Probe,
     Pruning,
     RemovedFilter,
     Run,
-    RunInfo,
     RunWriter,
     files,
     find_runs,
@@ -35,30 +32,6 @@ from sauron_train.runlog import (
 from sauron_train.runlog.schema import layer_columns
 from sauron_train.runlog.writer import csv_lines
 
-CONFIG = parse({"epochs": 3, "data": {"patch": [16, 16]}, "network": {"dim": 2, "levels": 2, "init_filters": 4}})
-INFO = RunInfo(
-    status="running",
-    created="2024-01-01T00:00:00+00:00",
-    ended=None,
-    message="",
-    host=socket.gethostname(),
-    pid=os.getpid(),
-    seed=0,
-    device="cpu",
-    versions={"torch": "2"},
-    dataset="Heads",
-    data_root="/data",
-    fingerprint="f",
-    channels=("MRI",),
-    labels={"background": 0, "left, upper": 1, "right": 2},
-    train_cases=("a",),
-    validation_cases=("b",),
-    probe_images=("b slice 3",),
-    layers=(LayerInfo("enc_conv_1", "conv", "encoder", 1, 4), LayerInfo("dec_trans_1", "trans", "decoder", 1, 4)),
-    parameters=100,
-    flops=1000,
-    epochs_planned=3,
-)
 PRUNING = Pruning(1, "enc_conv_1", 0.1, 5, 0, 4, 3, (RemovedFilter(2, 0.05, 1, 0.01),))
 
 
