@@ -1,8 +1,8 @@
 """Makes the pictures of this folder: `python docs/pictures.py RUNS DATA [NAME ...]`, all of them or the named ones.
 
 Needs Playwright and Chromium, as the tests do. RUNS holds hippo and sunny, made by benchmarks/against_baseline.py, and
-the runs of benchmarks/study_table4.py under table4. DATA holds the data set `phantom` of `make demo`: for the picture of
-the tab Training a run `first` is trained on it and stopped again.
+the runs of benchmarks/study_table4.py under table4. DATA holds the data set `phantom` of `make demo`: for the picture
+of the tab Training a run `first` is trained on it and stopped again.
 """
 
 from __future__ import annotations
