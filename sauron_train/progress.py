@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from sauron_train.runlog import EpochRow, RunInfo
+if TYPE_CHECKING:
+    # Run folders are read with pandas, and --help is to answer at once.
+    from sauron_train.runlog import EpochRow, RunInfo
 
 OnProgress = Callable[[int, int, str], None]
 """Told how many of how many steps are done, and which is next."""

@@ -15,7 +15,6 @@ from rich.table import Table
 from sauron_train.commands.options import CacheOption, DataSetOption, MachineOption, RecipeOption, SetOption, config_of
 from sauron_train.console import bar, console, stopped
 from sauron_train.errors import DataError
-from sauron_train.runlog.files import write_atomically
 
 
 def phantom(
@@ -122,6 +121,8 @@ def write_file(out: Path, content: str | bytes) -> None:
     Raises:
         DataError: it cannot be written.
     """
+    from sauron_train.runlog.files import write_atomically  # noqa: PLC0415
+
     try:
         write_atomically(out, content)
     except OSError as error:

@@ -20,7 +20,10 @@ from sauron_train.runlog.schema import Array
 
 @dataclass(frozen=True)
 class Picture:
-    """One slice of a patch: `image` (H, W) float32 of the first channel as the network gets it, `label` (H, W)."""
+    """One slice of a patch, in 3D the one with the most foreground.
+
+    `image` (H, W) is float32, of the first channel as the network gets it; `label` is (H, W).
+    """
 
     image: Array
     label: Array
@@ -83,26 +86,25 @@ def draw_samples(
 def _row(patches: TrainingPatches, config: Config, draws: int) -> Row:
     unit = patches.fullest(0)
     found = [patches.sample(unit, draw) for draw in (None, *range(draws))]
-    place = _fullest_slice(found[0], config.data.slice_axis)
     name = found[0].case
     if config.network.dim == 2:
         name = f"{name} slice {unit}"
-    pictures = tuple(_pictures(found, config, place))
+    pictures = tuple(_pictures(found, config))
     return Row(name, pictures[0], pictures[1:])
 
 
-def _pictures(patches: list[Patch], config: Config, place: int) -> Iterator[Picture]:
+def _pictures(patches: list[Patch], config: Config) -> Iterator[Picture]:
     for patch in patches:
         image, label = patch.image[0].numpy(), patch.label.numpy()
         if config.network.dim == 3:
+            # Looked for in each patch anew: a flip along the stack takes the anatomy to another place in it.
+            place = _fullest_slice(patch, config.data.slice_axis)
             image, label = (np.take(voxels, place, axis=config.data.slice_axis) for voxels in (image, label))
         # The first axis of a file leads to the right, as a page is read.
         yield Picture(image.T[::-1], label.T[::-1].astype(np.uint8))
 
 
 def _fullest_slice(patch: Patch, axis: int) -> int:
-    if patch.label.dim() == 2:
-        return 0
     others = tuple(a for a in range(3) if a != axis)
     labelled = (patch.label > 0).sum(dim=others)
     return int(labelled.argmax()) if bool(labelled.any()) else len(labelled) // 2

@@ -87,6 +87,13 @@ def test_a_picture_stands_as_its_file_says(data: Path) -> None:
     assert turned[0, 0] > turned[-1, 0], "the second leads up"
 
 
+def test_a_volume_that_is_flipped_along_its_stack_shows_a_slice_as_full(data: Path) -> None:
+    flipped = {"flip_axes": (2,), "flip_p": 1.0, "z_normalise": False}
+    row = draw_samples(config(3, augment=flipped), data, cases=1, draws=1).rows[0]
+    assert row.plain.label.any()
+    assert (row.augmented[0].label > 0).sum() == (row.plain.label > 0).sum()
+
+
 def test_outlines_lie_on_the_edge_of_what_is_labelled() -> None:
     label = np.zeros((6, 6), dtype=np.uint8)
     label[1:5, 1:5] = 1
