@@ -230,7 +230,7 @@ class Picture(StrEnum):
 
 @app.command("figures")
 def figures_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, to stand side by side.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, to stand side by side.")],
     out: Annotated[
         Path | None,
         typer.Option(help="File to write; it must not exist. Default: RUN-LAYER.svg here.", show_default=False),
@@ -276,7 +276,7 @@ class Page(StrEnum):
 @app.command("report")
 def report_command(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold runs.", show_default=False)
+        list[Path], typer.Argument(metavar="RUN", help="Run folders, or folders that hold runs.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="File to write; it must not exist.", show_default=False)],
     form: Annotated[

@@ -20,7 +20,7 @@ _SHOWN = 20
 
 
 def check(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold runs.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, or folders that hold runs.")],
     repair: Annotated[
         bool,
         typer.Option(

@@ -133,7 +133,7 @@ def describe(
 
 
 def compare(
-    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, the baseline first.")],
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, the baseline first.")],
 ) -> None:
     """Show how runs ended, side by side: validation Dice, and what is left of the network."""
     from sauron_train.describe import compare_runs  # noqa: PLC0415

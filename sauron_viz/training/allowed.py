@@ -32,9 +32,9 @@ class DataFolder:
 
     @property
     def title(self) -> str:
-        """Its name, and where it lies if that says more."""
+        """Where it lies, and its name if the folder does not say it already, as Dataset004_Hippocampus does."""
         name = self.dataset.name if self.dataset else self.key
-        return name if name == self.key else f"{name} ({self.key})"
+        return self.key if name.casefold() in self.key.casefold() else f"{name} ({self.key})"
 
     @property
     def about(self) -> str:
