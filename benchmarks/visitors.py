@@ -46,6 +46,9 @@ STEPS = (
 # A page that shows nothing for so long would have been given up by its visitor.
 PATIENCE_MS = 120_000
 PAUSE_S = 30
+# Every tenth visitor is gone without a word, as by a lost connection; the server looks for such once a minute.
+VANISH_EVERY = 10
+FOUND_GONE_S = 300
 
 
 @dataclass
@@ -110,7 +113,7 @@ def crowd(runs: Path, browser: str, count: int, seconds: float) -> bool:
             come_and_go(server, opened, count, seconds, seen)
             opened.close()
         print(f"{seen.visits} visits of {count} visitors in {seconds / 60:.1f} min")
-        wait_until(lambda: len(server.kernels()) <= 1, seconds=120)
+        wait_until(lambda: len(server.kernels()) <= 1, seconds=FOUND_GONE_S)
         time.sleep(10)
         left, after = len(server.kernels()), megabytes(psutil.Process(server.process.pid))
     finally:
@@ -121,8 +124,8 @@ def crowd(runs: Path, browser: str, count: int, seconds: float) -> bool:
 
 def come_and_go(server: Served, browser: Any, count: int, seconds: float, seen: Seen) -> None:
     """Each visitor in turn takes its next step, until the time is over; then all leave."""
-    context = browser.new_context(viewport=VIEWPORT)
-    visitors = [visits(server, context, seen) for _ in range(count)]
+    tally = itertools.count(1)
+    visitors = [visits(server, browser, seen, tally) for _ in range(count)]
     own, end = psutil.Process(server.process.pid), time.monotonic() + seconds
     while time.monotonic() < end:
         for visitor in visitors:
@@ -133,13 +136,12 @@ def come_and_go(server: Served, browser: Any, count: int, seconds: float, seen: 
         seen.kernels.append(len(server.kernels()))
     for visitor in visitors:
         visitor.close()
-    context.close()
 
 
-def visits(server: Served, context: Any, seen: Seen) -> Iterator[None]:
+def visits(server: Served, browser: Any, seen: Seen, tally: Iterator[int]) -> Iterator[None]:
     """One visitor: comes, looks around, leaves, and comes again; others go on between two steps."""
     while True:
-        page = context.new_page()
+        page = browser.new_page(viewport=VIEWPORT)
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: seen.complaints.update([f"page: {error}"]))
         page.on("console", lambda message: _console(message, seen))
@@ -159,8 +161,15 @@ def visits(server: Served, context: Any, seen: Seen) -> Iterator[None]:
         except Error as error:
             seen.complaints.update([f"browser: {str(error).splitlines()[0]}"])
         finally:
-            page.close()
+            _leave(page, vanishes=next(tally) % VANISH_EVERY == 0)
         yield
+
+
+def _leave(page: Any, vanishes: bool) -> None:
+    # A tab that is closed sends word of it, as one that goes elsewhere does; Playwright's own closing does not.
+    if not vanishes:
+        page.goto("about:blank")
+    page.close()
 
 
 def _console(message: Any, seen: Seen) -> None:
