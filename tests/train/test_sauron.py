@@ -137,6 +137,25 @@ def test_layers_of_a_sum_are_decided_as_one(net: Net, x: Tensor) -> None:
     assert_optimizer_fits(net, optimizer)
 
 
+def test_a_dead_layer_is_cut_to_its_minimum_and_the_rest_trains(x: Tensor) -> None:
+    torch.manual_seed(0)
+    dead = nn.Conv2d(8, 6, 3, padding=1)
+    nn.init.zeros_(dead.weight)
+    nn.init.constant_(dead.bias, -1.0)
+    alive = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.LeakyReLU())
+    net = nn.Sequential(alive, nn.Sequential(dead, nn.ReLU()), nn.Conv2d(6, 2, 1))
+    sauron = Sauron(net, x, EAGER)
+    loss = net(x).square().mean() + sauron.penalty()
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+    before = net(x)
+    record = sauron.prune((), [x], SETTLED)
+    assert sauron.layers["1.0"] == 1
+    assert set(record.layers["1.0"].delta_prune) == {0.0}
+    torch.testing.assert_close(net(x), before)
+
+
 def test_excluded_layers_and_their_partners_stay(net: Net, x: Tensor) -> None:
     sauron = Sauron(net, x, {"prune": {**EAGER["prune"], "exclude": ["*.skip"]}})
     record = sauron.prune(None, [x], SETTLED)
