@@ -109,7 +109,9 @@ def affine_in_plane(
     extent_in = (x * spacing[0], y * spacing[1])
     extent_out = (shape[0] * spacing[0], shape[1] * spacing[1])
     # grid_sample counts axes from the last one.
-    theta = torch.tensor([[[inverse[a][b] * extent_out[b] / extent_in[a] for b in (1, 0)] + [0.0] for a in (1, 0)]])
+    rows = [[inverse[a][b] * extent_out[b] / extent_in[a] for b in (1, 0)] + [0.0] for a in (1, 0)]
+    # Some releases of TorchIO give spacings as numbers of numpy, which would make it double.
+    theta = torch.tensor([rows], dtype=torch.float32)
     grid = F.affine_grid(theta, [1, 1, *shape], align_corners=False)
     plane = data.permute(0, 3, 1, 2).reshape(1, channels * z, x, y)
     sampled = _sample(plane, grid, label).reshape(channels, z, *shape)
@@ -174,7 +176,7 @@ def _grid(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def _as_grid(dense: torch.Tensor, shape: tuple[int, ...], spacing: tuple[float, ...]) -> torch.Tensor:
-    scale = torch.tensor([2 / (side * mm) for side, mm in zip(shape, spacing, strict=False)])
+    scale = torch.tensor([2 / (side * mm) for side, mm in zip(shape, spacing, strict=False)], dtype=torch.float32)
     return (dense.movedim(0, -1) * scale).flip(-1)[None]
 
 
