@@ -7,11 +7,8 @@ there when it is whole.
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,7 +26,7 @@ from sauron_train.data.loader import training_loader
 from sauron_train.data.patches import TrainingPatches
 from sauron_train.data.types import Dataset
 from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
-from sauron_train.errors import PruningError, RunError
+from sauron_train.errors import PruningError
 from sauron_train.experiment import ValidationCase, validation_case
 from sauron_train.models.unet import UNet
 from sauron_train.predict import dataset_of, validation_cases
@@ -40,9 +37,10 @@ from sauron_train.pruning.policy import Measure, removable
 from sauron_train.pruning.records import PruneRecord, chosen_record, with_nearest
 from sauron_train.pruning.sauron import Sauron
 from sauron_train.runlog import EpochRow, Probe, Pruning, Run, RunInfo, RunWriter
+from sauron_train.runlog.aside import aside, refuse_existing
 from sauron_train.runlog.files import checkpoint_file
 from sauron_train.runlog.schema import Derived
-from sauron_train.runlog.writer import now, refuse_existing
+from sauron_train.runlog.writer import now
 from sauron_train.storage import plan_maps
 from sauron_train.validation import Validation, validate
 
@@ -299,18 +297,3 @@ def _why_nothing(multiple: int) -> str:
         f"in no layer enough filters lie below the threshold to cut it to the next multiple of {multiple}, so there is "
         "nothing to cut; raise it, or give --width-multiple 1"
     )
-
-
-@contextmanager
-def aside(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` when the block ends well, and is gone when it does not."""
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
-    try:
-        yield place / "run"
-        (place / "run").rename(out)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

@@ -15,13 +15,14 @@ from sauron_train.complexity import complexity
 from sauron_train.data.geometry import Geometry
 from sauron_train.data.load import load_image
 from sauron_train.data.views import probe_of_image
-from sauron_train.derive import Network, aside, write_run
+from sauron_train.derive import Network, write_run
 from sauron_train.models.unet import UNet
 from sauron_train.progress import OnProgress
 from sauron_train.pruning.channels import trace
 from sauron_train.runlog import EpochRow, Run
+from sauron_train.runlog.aside import aside, refuse_existing
 from sauron_train.runlog.schema import Derived
-from sauron_train.runlog.writer import now, refuse_existing
+from sauron_train.runlog.writer import now
 
 
 def maps_run(run: Run, images: Sequence[Path], epoch: int | None, out: Path, on_progress: OnProgress) -> Run:

@@ -13,7 +13,7 @@ def begin(module: str) -> None:
 
     An import that is interrupted ends in a traceback of whichever library it was in, so until the command itself runs
     Ctrl-C ends the process at once; nothing is begun then that could be left half done. Where Ctrl-C is ignored, as
-    under nohup, it stays so.
+    by what a script starts with &, it stays so.
     """
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sauron_train.analysis.cost import network_cost
 from sauron_train.checkpoint import load_model, load_state
-from sauron_train.derive import aside
 from sauron_train.errors import RunError
 from sauron_train.experiment import Experiment
 from sauron_train.models.unet import UNet
@@ -29,8 +28,8 @@ from sauron_train.pruning.report import excluded
 from sauron_train.pruning.rivals import Method, one_shot, uniform_widths
 from sauron_train.rival_config import rival_config
 from sauron_train.runlog import EpochRow, Run, RunInfo, files
+from sauron_train.runlog.aside import aside, refuse_existing
 from sauron_train.runlog.schema import Derived
-from sauron_train.runlog.writer import refuse_existing
 from sauron_train.trainer import PruneOutcome, Trainer, TrainLosses
 
 

@@ -41,7 +41,7 @@ def run(
     The unpruned baseline of the same recipe: `--set prune.enabled=false --set loss.lambda=0`.
     """
     from sauron_train.events import watched  # noqa: PLC0415
-    from sauron_train.runlog.writer import refuse_existing  # noqa: PLC0415
+    from sauron_train.runlog.aside import refuse_existing  # noqa: PLC0415
 
     # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -22,8 +22,8 @@ import numpy as np
 
 from sauron_train.analysis.distances import condensed
 from sauron_train.config import Config
-from sauron_train.errors import RunError
 from sauron_train.runlog import files
+from sauron_train.runlog.aside import aside, refuse_existing
 from sauron_train.runlog.ledger import CHECKSUMS, Entry, Ledger, Sum
 from sauron_train.runlog.reader import Run, whole_lines
 from sauron_train.runlog.schema import (
@@ -65,16 +65,14 @@ class RunWriter:
             RunError: the folder exists already, or cannot be made.
         """
         refuse_existing(path)
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise RunError(f"the run folder {path} cannot be made: {error.strerror}") from None
         writer = cls(path, info)
-        files.write_atomically(path / files.CONFIG, config.to_yaml())
-        files.append(path / files.LAYERS, csv_lines(writer._layer_columns, []))
-        files.append(path / files.PRUNINGS, "")
-        files.append(path / files.EPOCHS, csv_lines(writer._epoch_columns, []))
-        files.write_json(path / files.INFO, info.to_json())
+        with aside(path) as folder:
+            folder.mkdir()
+            files.write_atomically(folder / files.CONFIG, config.to_yaml())
+            files.append(folder / files.LAYERS, csv_lines(writer._layer_columns, []))
+            files.append(folder / files.PRUNINGS, "")
+            files.append(folder / files.EPOCHS, csv_lines(writer._epoch_columns, []))
+            files.write_json(folder / files.INFO, info.to_json())
         return writer
 
     @classmethod
@@ -186,16 +184,6 @@ def cut_back(path: Path, last: int) -> None:
         lines = whole_lines(path / name).splitlines(keepends=True)
         kept = [line for line in lines if (epoch := epoch_of(line)) is None or epoch <= last]
         files.write_atomically(path / name, b"".join(kept))
-
-
-def refuse_existing(path: Path) -> None:
-    """Refuse a folder that is there already: a run is never written over.
-
-    Raises:
-        RunError: the path exists.
-    """
-    if path.exists():
-        raise RunError(f"{path} exists already; choose another --out, a run is never written over")
 
 
 def write_evaluation(run: Path, values: Mapping[str, Any]) -> None:

@@ -28,14 +28,16 @@ class RivalArm(Section):
     rival: Literal["fpgm", "l1"]
     of: str = Field("baseline", description="arm whose trained network of the same seed and fold is cut")
     match: str = Field("sauron", description="arm whose final FLOPs, of the same seed and fold, may be left")
-    fine_tune: Annotated[float, Field(gt=0.0)] = Field(
-        0.25, description="epochs of training after the cut; below 1 a share of the epochs that its network was trained"
+    fine_tune: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.25,
+        description="epochs of training after the cut, or as 0.25 to 1.0 (with a point) a share of the epochs that its "
+        "network was trained",
     )
     set_: Keys = Field({}, alias="set", description="how it is trained on, such as optimizer.lr")
 
     def epochs(self, trained: int) -> int:
         """Epochs of fine-tuning after so many of training."""
-        return max(round(self.fine_tune * trained if self.fine_tune < 1 else self.fine_tune), 1)
+        return self.fine_tune if isinstance(self.fine_tune, int) else max(round(self.fine_tune * trained), 1)
 
 
 class Arm(Section):

@@ -37,9 +37,10 @@ def check_folder(out: Path, planned: Sequence[Planned]) -> None:
         return
     if (out / "run.json").is_file():
         raise RunError(f"{out} is a run folder; choose a folder for the whole study with --out")
-    if not out.is_dir() or (any(out.iterdir()) and not (out / COPY).is_file()):
-        raise RunError(f"{out} is there already and no study; choose another --out")
     known = {run.name: run for run in planned}
+    # Runs of another study may be copied into a new one that has them too, so that they are not trained twice.
+    if not out.is_dir() or not ((out / COPY).is_file() or {entry.name for entry in out.iterdir()} <= known.keys()):
+        raise RunError(f"{out} is there already and no study; choose another --out")
     for run in find_runs(out):
         name = run.path.relative_to(out).as_posix()
         if name not in known:
@@ -68,12 +69,16 @@ def keep_copy(out: Path, study: Study, asked: Asked) -> None:
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """Keep other studies from working in a folder while the block runs.
+    """Keep other studies from working in a folder while the block runs; it is made if need be.
 
     Raises:
-        RunError: one does.
+        RunError: one does, or the folder cannot be made.
     """
-    handle = os.open(out, os.O_RDONLY)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"the study's folder {out} cannot be made: {error.strerror}") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -79,8 +79,10 @@ def carry_on(order: Order) -> int:
     if order.table_only:
         return _end(study, planned, out, {})
     runner = _runner(order, out)
-    keep_copy(out, study, asked)
     with working_in(out):
+        # Again, because another study may have been begun there since; and no copy of ours for one that is at work.
+        check_folder(out, planned)
+        keep_copy(out, study, asked)
         problems = _train(wanted, works, runner)
     return STOPPED if problems is None else _end(study, planned, out, problems)
 

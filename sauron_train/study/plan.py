@@ -80,6 +80,7 @@ def plan(study: Study, asked: Asked) -> list[Planned]:
         ConfigError: a recipe, a key or a value that cannot be used, an arm without data, or an unknown `--only`.
     """
     _check_arms(study, asked)
+    _check_keys(study, asked)
     planned: dict[str, Planned] = {}
     folds: Sequence[int | None] = (None,) if study.folds is None else range(study.folds)
     for seed, fold in itertools.product(study.seeds, folds):
@@ -133,6 +134,16 @@ def _check_arms(study: Study, asked: Asked) -> None:
             raise ConfigError(
                 f"--seed {seed}: the study has the seeds {', '.join(map(str, study.seeds))}; add it to its file"
             )
+
+
+def _check_keys(study: Study, asked: Asked) -> None:
+    """Refuse keys that the study sets itself for every run: they would be set and silently be something else."""
+    own = {"seed": "seeds"} | ({"data.folds": "folds", "data.fold": "folds"} if study.folds else {})
+    given = [*as_changes(study.set_), *asked.changes, *as_changes(study.grid)]
+    for change in (*given, *(change for arm in study.arms.values() for change in as_changes(arm.set_))):
+        key = change.partition("=")[0].strip()
+        if key in own:
+            raise ConfigError(f"{key} is not for the study to set, as in {change!r}: give {own[key]} in its file")
 
 
 def _wanted(study: Study, name: str, asked: Asked, seed: int) -> bool:

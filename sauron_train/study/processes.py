@@ -35,7 +35,11 @@ class Processes:
         if state(work.folder) == "running":
             return _Foreign(work)
         slot = self._free.pop(0)
-        return _Process(work, self._surroundings(slot), lambda: self._free.append(slot))
+        try:
+            return _Process(work, self._surroundings(slot), lambda: self._free.append(slot))
+        except OSError:
+            self._free.append(slot)
+            raise
 
     def leave(self, handles: Sequence[Handle]) -> str:
         """Stop what runs, so that it can be gone on with."""
@@ -46,10 +50,15 @@ class Processes:
         return "stopped; what was finished stays"
 
     def _surroundings(self, slot: int) -> dict[str, str]:
-        threads = {name: str(max((os.cpu_count() or 1) // self.jobs, 1)) for name in _THREADS}
+        threads = {name: str(max(_cores() // self.jobs, 1)) for name in _THREADS}
         shared = self.jobs > 1 and len(self._gpus) > 1
         own_gpu = {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if shared else {}
         return {**threads, **self._environment, **own_gpu}
+
+
+def _cores() -> int:
+    # Of those that this process may use, which a batch system or `taskset` may have made fewer than there are.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Process(Handle):

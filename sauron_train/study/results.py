@@ -12,7 +12,7 @@ import pandas as pd
 from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.study.plan import Planned
-from sauron_train.study.work import state
+from sauron_train.study.work import comparable, state
 
 _LAST = 3
 
@@ -32,14 +32,15 @@ class Measure:
     brief: bool = True
 
     def cell(self, values: pd.Series[float]) -> str:
-        """Mean and standard deviation of the runs of an arm that have a value."""
+        """Mean and standard deviation of the runs of an arm that have a value, and how many these are if not all."""
         known = values.dropna() * (100 if self.percent else 1)
         if known.empty:
             return "–"
         sign = "+" if self.signed else ""
         text = f"{known.mean():{sign}.{self.digits}f}".replace("-", "−")
         text += f" ± {known.std(ddof=1):.{self.digits}f}" if len(known) > 1 else ""
-        return f"{text} %" if self.percent else text
+        text = f"{text} %" if self.percent else text
+        return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"
 
 
 MEASURES = (
@@ -63,10 +64,11 @@ def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
 
     Returns:
         run, arm, seed, fold, status, dataset, mode, epochs; dice and hd95_mm of the last epoch on the validation cases
-        (means over labels), dice_last3 (mean of the last three epochs) and dice_LABEL; dice_original and
-        hd95_original_mm as `sauron-train evaluate` found them; filters, parameters and flops as shares of what the
-        network had before; minutes of training and validation; and `*_difference` to the baseline of the same seed and
-        fold. Runs that are not finished have no more than what they are.
+        (means over labels; no HD95 where a label was found in no case), dice_last3 (mean of the last three epochs) and
+        dice_LABEL; dice_original, hd95_original_mm and missed_original (how often a structure that is there was not
+        found) of a plain `sauron-train evaluate`; filters, parameters and flops as shares of what the network had
+        before; minutes of training and validation; and `*_difference` to the baseline of the same seed and fold. Runs
+        that are not finished have no more than what they are.
     """
     begun = [run for run in planned if state(run.folder) != "absent"]
     rows = [_row(run) for run in begun]
@@ -130,13 +132,13 @@ def _row(planned: Planned) -> dict[str, Any]:
 
 def _ending(run: Run, epochs: pd.DataFrame) -> dict[str, float]:
     info, last = run.info, epochs.iloc[-1]
-    distances = [last[name] for name in epochs.columns if name.startswith("hd95_")]
-    known = [float(value) for value in distances if pd.notna(value)]
+    distances = [float(last[name]) for name in epochs.columns if name.startswith("hd95_")]
     return {
         "dice": float(last["val_dice"]),
         "dice_last3": float(epochs["val_dice"].iloc[-_LAST:].mean()),
         **{name: float(last[name]) for name in epochs.columns if name.startswith("dice_")},
-        "hd95_mm": sum(known) / len(known) if known else math.nan,
+        # NaN where a structure was found in no case: the mean of the others would flatter a network that misses it.
+        "hd95_mm": sum(distances) / len(distances) if distances else math.nan,
         "filters": float(last["filters"]) / sum(layer.filters for layer in info.layers),
         "parameters": float(last["parameters"]) / info.parameters,
         "flops": float(last["flops"]) / info.flops,
@@ -146,5 +148,8 @@ def _ending(run: Run, epochs: pd.DataFrame) -> dict[str, float]:
 
 def _evaluated(run: Run) -> dict[str, float]:
     found = run.evaluation() or {}
+    if not comparable(run):
+        return {}
     named = {"dice_original": found.get("mean_dice"), "hd95_original_mm": found.get("mean_hd95_mm")}
-    return {key: float(value) for key, value in named.items() if value is not None}
+    missed = {"missed_original": float(sum(found["missed"].values()))} if "missed" in found else {}
+    return {key: float(value) for key, value in named.items() if value is not None} | missed

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from sauron_train.errors import SauronError
 from sauron_train.study.plan import Planned
 from sauron_train.study.work import Work, state
 
@@ -130,8 +131,12 @@ def _start(
         elif reason := _hindrance(works[run.name]):
             _note(run, reason, problems, watcher)
         else:
-            running[run.name] = (run, runner.start(works[run.name]))
-            watcher.started(run, len(running))
+            try:
+                running[run.name] = (run, runner.start(works[run.name]))
+            except (OSError, SauronError) as error:
+                _note(run, f"it could not be started: {error}", problems, watcher)
+            else:
+                watcher.started(run, len(running))
     return left
 
 

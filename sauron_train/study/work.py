@@ -19,6 +19,8 @@ from sauron_train.study.plan import Planned
 State = Literal["absent", "running", "elsewhere", "broken off", "finished", "damaged"]
 
 LOGS = "logs"
+# How a line of a log begins that says what was started.
+_COMMAND = "$ sauron-train "
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Work:
         if found == "absent":
             return self.begin
         if found == "finished":
-            scored = not self.evaluate or (self.folder / "evaluation.json").is_file()
+            scored = not self.evaluate or comparable(Run(self.folder))
             return None if scored else ("evaluate", str(self.folder), "--data", self.data)
         return ("resume", str(self.folder), "--data", self.data, *(["--force"] if force else []))
 
@@ -63,7 +65,7 @@ class Work:
         """Start a command in a session of its own, so that a Ctrl-C in the terminal reaches it once only: by us."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log, _deaf_to_preemption():
-            log.write(f"$ sauron-train {' '.join(words)}\n".encode())
+            log.write(f"{_COMMAND}{' '.join(words)}\n".encode())
             log.flush()
             return subprocess.Popen(
                 [sys.executable, "-m", "sauron_train", *words],
@@ -80,8 +82,20 @@ class Work:
             lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         except OSError:
             return "it left no log"
+        # The log grows with every attempt, and an error of an earlier one was perhaps mended since.
+        began = max((place for place, line in enumerate(lines) if line.startswith(_COMMAND)), default=-1)
+        lines = lines[began + 1 :]
         told = next((line for line in reversed(lines) if line.startswith("error: ")), "")
-        return told.removeprefix("error: ") or (lines[-1] if lines else "it left an empty log")
+        return told.removeprefix("error: ") or (lines[-1] if lines else "it left nothing in its log")
+
+
+def comparable(run: Run) -> bool:
+    """Whether a run was scored as all of a study are: its last epoch, without flips or a largest component."""
+    try:
+        found = run.evaluation() or {}
+        return found.get("epoch") == run.last_epoch and not found.get("flips") and not found.get("largest_component")
+    except SauronError:
+        return False
 
 
 def state(folder: Path) -> State:

@@ -26,7 +26,7 @@ from sauron_train.runlog import Run
 from sauron_train.study.plan import Planned
 from sauron_train.study.processes import Processes
 from sauron_train.study.schedule import Handle, InterruptedStudyError, carry_out
-from sauron_train.study.work import Work
+from sauron_train.study.work import Work, comparable
 from sauron_train.trainer import Trainer
 
 # Long enough to be stopped in the middle.
@@ -207,6 +207,33 @@ def test_a_failure_takes_only_what_needs_it(tmp_path: Path) -> None:
     assert "is no run folder that can be read" in carry_out(runs, works, Diary(None), diary)["c"]
 
 
+def test_a_run_that_cannot_be_started_takes_no_other_with_it(tmp_path: Path) -> None:
+    class Full(Diary):
+        def start(self, work: Work) -> Handle:
+            if work.folder.name == "a":
+                raise OSError(28, "No space left on device")
+            return super().start(work)
+
+    runs, works = of_a_plan(tmp_path)
+    diary = Full(None)
+    problems = carry_out(runs, works, diary, diary)
+    assert "could not be started" in problems["a"]
+    assert "No space left" in problems["a"]
+    assert problems.keys() == {"a", "of_both"}
+    assert {"-b", "-c"} < set(diary.events)
+
+
+@pytest.mark.parametrize("changed", [{}, {"flips": True}, {"largest_component": ["a"]}, {"epoch": 1}])
+def test_a_score_counts_if_it_is_as_that_of_all_others(tmp_path: Path, changed: dict[str, object]) -> None:
+    plain = {"epoch": 0, "flips": False, "largest_component": [], "mean_dice": 0.5}
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "epochs.csv").write_text("epoch\n")
+    run = Run(tmp_path)
+    assert not comparable(run), "there is none"
+    (tmp_path / "evaluation.json").write_text(json.dumps(plain | changed))
+    assert comparable(run) == (not changed)
+
+
 def test_interrupted_it_says_what_becomes_of_what_runs(tmp_path: Path) -> None:
     runs, works = of_a_plan(tmp_path)
     diary = Diary(None, interrupt_at="c")
@@ -216,12 +243,13 @@ def test_interrupted_it_says_what_becomes_of_what_runs(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_leaves_the_others_and_its_reason(tmp_path: Path) -> None:
     runs, _ = of_a_plan(tmp_path)
-    works = {run.name: Work(run.folder, ("describe", "no_such_recipe"), "", False, tmp_path / "log") for run in runs}
+    logs = {run.name: tmp_path / f"{run.name}.log" for run in runs}
+    logs["a"].write_text("$ sauron-train run\nerror: what was wrong before\n")
+    works = {run.name: Work(run.folder, ("describe", "no_such_recipe"), "", False, logs[run.name]) for run in runs}
     runner = Processes(2, {"OMP_NUM_THREADS": "7"})
     problems = carry_out(runs, works, runner, Diary(2))
     assert problems["a"] == "there is no recipe 'no_such_recipe'; there are " + ", ".join(recipes.names())
     assert problems.keys() == {run.name for run in runs}
-    (tmp_path / "log").unlink()
     again = Processes(2).start(works["a"])
     until(again.ended)
     assert again.problem == problems["a"]

@@ -66,6 +66,28 @@ def test_seeds_come_before_arms_and_rivals_after_what_they_need(tmp_path: Path) 
     assert {(run.config.data.fold, run.config.seed) for run in runs} == {(f, s) for f in (0, 1) for s in (3, 4)}
 
 
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"set": {"seed": 3}}, "seed is not for the study to set, as in 'seed=3': give seeds in its file"),
+        ({"grid": {"seed": [1, 2]}}, "give seeds in its file"),
+        ({"set": {"data": {"folds": 3}}, "folds": 2}, "give folds in its file"),
+    ],
+)
+def test_what_it_sets_itself_is_refused(tmp_path: Path, more: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        planned(written(tmp_path, **more))
+
+
+def test_rivals_are_trained_for_epochs_or_a_share_of_them(tmp_path: Path) -> None:
+    for given, epochs in ((1, 2), (1.0, 43), (0.25, 11), (30, 31)):
+        arms = TWO["arms"] | {"l1": {"rival": "l1", "fine_tune": given}}  # type: ignore[operator]
+        (rival,) = (run for run in planned(written(tmp_path, arms=arms)) if run.arm == "l1")
+        assert rival.config.epochs == epochs, "the first is the cut"
+    with pytest.raises(ConfigError, match="fine_tune"):
+        planned(written(tmp_path, arms=TWO["arms"] | {"l1": {"rival": "l1", "fine_tune": 1.5}}))  # type: ignore[operator]
+
+
 def test_a_grid_is_every_combination(tmp_path: Path) -> None:
     runs = planned(written(tmp_path, grid={"loss.window": [2, 3], "prune.threshold_max": [0.25, 0.5]}))
     assert len(runs) == 8
@@ -175,6 +197,9 @@ def test_a_folder_holds_one_study(tmp_path: Path) -> None:
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(RunError, match="is there already and no study; choose another --out"):
         check_folder(tmp_path / "full", [])
+    copied = tmp_path / "copied"
+    (copied / "sauron_seed_0").mkdir(parents=True)
+    check_folder(copied, planned(written(tmp_path)))
     (tmp_path / "full" / "run.json").touch()
     with pytest.raises(RunError, match="is a run folder"):
         check_folder(tmp_path / "full", [])

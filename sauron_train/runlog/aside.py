@@ -1,0 +1,41 @@
+"""A run folder comes into being as a whole: it is made beside its place, and moved there when it is one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sauron_train.errors import RunError
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse a folder that is there already: a run is never written over.
+
+    Raises:
+        RunError: the path exists.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists already; choose another --out, a run is never written over")
+
+
+@contextmanager
+def aside(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` when the block ends well, and is gone when it does not.
+
+    Raises:
+        RunError: the folder cannot be made, or somebody else has made it meanwhile.
+    """
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
+    except OSError as error:
+        raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
+    try:
+        yield place / "run"
+        refuse_existing(out)
+        (place / "run").rename(out)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
