@@ -44,14 +44,19 @@ def write_tables(study: Study, planned: Sequence[Planned], out: Path) -> tuple[l
         "table.md": markdown(headings, rows),
         "table.tex": latex(headings, rows),
     }
+    _write(found, out)
+    # After the others are safe: these read far more of each run.
     for ending in study.ends_in:
-        found |= _TABLES[ending](done)
+        _write(_TABLES[ending](done), out)
+    return shown_arms(runs, brief=True)
+
+
+def _write(tables: Mapping[str, str], out: Path) -> None:
     try:
-        for name, text in found.items():
+        for name, text in tables.items():
             write_atomically(out / name, text)
     except OSError as error:
         raise RunError(f"the tables cannot be written into {out}: {error.strerror}") from None
-    return shown_arms(runs, brief=True)
 
 
 def how_to_look(study: Study, planned: Sequence[Planned], out: Path) -> list[tuple[str, str]]:

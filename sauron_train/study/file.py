@@ -53,7 +53,7 @@ class Study(Section):
     name: str = ""
     description: str = ""
     recipe: str = Field(description="name or path of the recipe that all arms begin with")
-    data: str | None = Field(None, description="folder of the data set; --data wins over it")
+    data: str | None = Field(None, description="folder of the data set, from the current one; --data wins over it")
     set_: Keys = Field({}, alias="set", description="keys of the recipe that are others in every arm")
     arms: dict[str, Arm | RivalArm] = Field(min_length=1, description="name of a setting to what is special to it")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(

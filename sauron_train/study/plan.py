@@ -146,6 +146,10 @@ def _check_keys(study: Study, asked: Asked) -> None:
             raise ConfigError(f"{key} is not for the study to set, as in {change!r}: give {own[key]} in its file")
 
 
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().absolute())
+
+
 def _wanted(study: Study, name: str, asked: Asked, seed: int) -> bool:
     """Whether an arm is named, or what a rival that is named begins with, and the seed is."""
     if asked.seeds and seed not in asked.seeds:
@@ -169,7 +173,7 @@ def _add(planned: dict[str, Planned], run: Planned) -> None:
 
 def _trained(study: Study, name: str, arm: Arm, grid: Keys, asked: Asked, seed: int, fold: int | None) -> Planned:
     recipe = asked.recipes.get(name) or asked.recipes.get("") or arm.recipe or study.recipe
-    data = asked.data.get(name) or asked.data.get("") or study.data or ""
+    data = asked.data.get(name) or asked.data.get("") or (study.data and _absolute(study.data)) or ""
     wanted = _wanted(study, name, asked, seed)
     if asked.training and wanted and not data:
         raise ConfigError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_making import config, volume, write_dataset
+from data_making import config, volume, write, write_dataset
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -79,12 +79,15 @@ def test_samples_are_of_training_cases_and_the_seed_chooses_them(data: Path, dim
 
 
 def test_a_picture_stands_as_its_file_says(data: Path) -> None:
-    image = np.arange(20.0)[:, None] + 100 * np.arange(18.0)[None]
-    row = draw_samples(config(augment={"z_normalise": False}), data, cases=1, draws=1).rows[0]
-    assert row.plain.image.shape == row.plain.label.shape == (16, 16)
-    turned = image.T[::-1]
-    assert turned[0, 0] < turned[0, -1], "the first axis leads to the right"
-    assert turned[0, 0] > turned[-1, 0], "the second leads up"
+    # One along the first axis of the file, a hundred along the second.
+    ramp = np.broadcast_to((np.arange(20.0)[:, None] + 100 * np.arange(18.0))[..., None], (20, 18, 6))
+    for path in (data / "imagesTr").iterdir():
+        write(path, ramp.astype(np.float32))
+    asked = config(augment={"z_normalise": False}, data={"patch": [16, 8]})
+    shown = draw_samples(asked, data, cases=1, draws=1).rows[0].plain
+    assert shown.image.shape == shown.label.shape == (8, 16)
+    np.testing.assert_allclose(np.diff(shown.image, axis=1), 1, atol=1e-3, err_msg="the first axis leads to the right")
+    np.testing.assert_allclose(np.diff(shown.image, axis=0), -100, atol=1e-3, err_msg="the second leads up")
 
 
 def test_a_volume_that_is_flipped_along_its_stack_shows_a_slice_as_full(data: Path) -> None:
