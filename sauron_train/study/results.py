@@ -15,6 +15,8 @@ from sauron_train.study.plan import Planned
 from sauron_train.study.work import comparable, state
 
 _LAST = 3
+# Letters of a data set's fingerprint, enough to tell data sets apart.
+_SHORT = 12
 
 
 @dataclass(frozen=True)
@@ -56,29 +58,30 @@ MEASURES = (
     Measure("minutes", "min", 1, brief=False),
 )
 _COMPARED = ("dice", "dice_original")
-_WHO = ("run", "arm", "seed", "fold", "status", "dataset", "mode", "epochs")
+_WHO = ("run", "arm", "seed", "fold", "status", "dataset", "data", "mode", "epochs")
 
 
 def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
     """One row per run that was begun, in the order of the plan.
 
     Returns:
-        run, arm, seed, fold, status, dataset, mode, epochs; dice and hd95_mm of the last epoch on the validation cases
-        (means over labels; no HD95 where a label was found in no case), dice_last3 (mean of the last three epochs) and
-        dice_LABEL; dice_original, hd95_original_mm and missed_original (how often a structure that is there was not
-        found) of a plain `sauron-train evaluate`; filters, parameters and flops as shares of what the network had
-        before; minutes of training and validation; and `*_difference` to the baseline of the same seed and fold. Runs
-        that are not finished have no more than what they are.
+        run, arm, seed, fold, status, dataset, data (its fingerprint), mode, epochs; dice and hd95_mm of the last epoch
+        on the validation cases (means over labels; no HD95 where a label was found in no case), dice_last3 (mean of
+        the last three epochs) and dice_LABEL; dice_original, hd95_original_mm and missed_original (how often a structure
+        that is there was not found) of a plain `sauron-train evaluate`; filters, parameters and flops as shares of what
+        the network had before; minutes of training and validation; and `*_difference` to the baseline of the same
+        seed, fold and data. Runs that are not finished have no more than what they are.
     """
     begun = [run for run in planned if state(run.folder) != "absent"]
     rows = [_row(run) for run in begun]
     table = pd.DataFrame(rows, columns=list(dict.fromkeys([*_WHO, *(key for row in rows for key in row)])))
     for column in (name for name in _COMPARED if name in table and baseline is not None):
-        pairs = list(zip(begun, table[column], strict=True))
-        of_baseline = {run.beside: value for run, value in pairs if run.setting == baseline}
+        found = list(zip(begun, table["data"], table[column], strict=True))
+        # Of the same data only: a study may have been gone on with on another data set.
+        of_baseline = {(run.beside, data): value for run, data, value in found if run.setting == baseline}
         table[f"{column}_difference"] = [
-            math.nan if run.setting == baseline else value - of_baseline.get(run.beside, math.nan)
-            for run, value in pairs
+            math.nan if run.setting == baseline else value - of_baseline.get((run.beside, data), math.nan)
+            for run, data, value in found
         ]
     return table
 
@@ -122,7 +125,8 @@ def _row(planned: Planned) -> dict[str, Any]:
     try:
         run = Run(planned.folder)
         info, epochs = run.info, run.epochs()
-        what: dict[str, Any] = {"status": run.status, "dataset": info.dataset, "mode": info.mode, "epochs": len(epochs)}
+        what: dict[str, Any] = {"status": run.status, "dataset": info.dataset, "data": info.fingerprint[:_SHORT]}
+        what |= {"mode": info.mode, "epochs": len(epochs)}
         if run.status != "finished" or epochs.empty:
             return who | what
         return who | what | _ending(run, epochs) | _evaluated(run)
