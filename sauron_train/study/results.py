@@ -67,10 +67,10 @@ def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
     Returns:
         run, arm, seed, fold, status, dataset, data (its fingerprint), mode, epochs; dice and hd95_mm of the last epoch
         on the validation cases (means over labels; no HD95 where a label was found in no case), dice_last3 (mean of
-        the last three epochs) and dice_LABEL; dice_original, hd95_original_mm and missed_original (how often a structure
-        that is there was not found) of a plain `sauron-train evaluate`; filters, parameters and flops as shares of what
-        the network had before; minutes of training and validation; and `*_difference` to the baseline of the same
-        seed, fold and data. Runs that are not finished have no more than what they are.
+        the last three epochs) and dice_LABEL; dice_original, hd95_original_mm and missed_original (how often a
+        structure that is there was not found) of a plain `sauron-train evaluate`; filters, parameters and flops as
+        shares of what the network had before; minutes of training and validation; and `*_difference` to the baseline
+        of the same seed, fold and data. Runs that are not finished have no more than what they are.
     """
     begun = [run for run in planned if state(run.folder) != "absent"]
     rows = [_row(run) for run in begun]
