@@ -268,6 +268,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
+@pytest.mark.parametrize("at", range(3))
+def test_a_folder_whose_making_fails_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    left, flush = iter(range(at, -1, -1)), os.fsync
+
+    def full(handle: int) -> None:
+        if not next(left, 0):
+            raise OSError(28, "No space left on device")
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        RunWriter.create(tmp_path / "runs" / "first", CONFIG, INFO)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def symmetric(values: np.ndarray) -> np.ndarray:
     both = values + values.swapaxes(-1, -2)
     both[..., np.arange(values.shape[-1]), np.arange(values.shape[-1])] = 0
