@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Samples:
-    """What was drawn, for which labels, and how many seconds one augmented patch took."""
+    """What was drawn, for which labels, and how many seconds one patch took, those that are as they are included."""
 
     rows: tuple[Row, ...]
     labels: dict[str, int]

@@ -132,6 +132,9 @@ def _arm(name: str, keys: Any) -> Any:
         return Arm()
     if not isinstance(keys, Mapping):
         raise ConfigError(f"arm {name} must be a table of keys and values, such as {{loss.lambda: 0}} (it is {keys!r})")
+    for key in ("of", "match", "fine_tune"):
+        if key in keys and "rival" not in keys:
+            raise ConfigError(f"arm {name} has {key}, which is for rivals; say which one it is, as in rival: fpgm")
     kind = RivalArm if "rival" in keys else Arm
     own = {field.alias or key for key, field in kind.model_fields.items()}
     given = {key: value for key, value in keys.items() if key in own}

@@ -153,6 +153,7 @@ def test_keys_are_written_as_they_are_read() -> None:
         ({"arms": {"a": 3}}, "arm a must be a table of keys and values"),
         ({"arms": {"a": {"loss.lamda": 1}}}, r"arm a: unknown key 'loss\.lamda'; did you mean 'loss\.lambda'"),
         ({"arms": {"a": {"recipe": "phantom2"}}}, "arm a: there is no recipe 'phantom2'; did you mean 'phantom2d'"),
+        ({"arms": {"a": {}, "b": {"match": "a"}}}, "arm b has match, which is for rivals; say which one it is"),
         ({"arms": {"a": {}, "b": {"rival": "l2", "of": "a"}}}, "arm b: rival must be 'fpgm' or 'l1'"),
         ({"arms": {"sauron": {}, "b": {"rival": "l1"}}}, "of of arm b is 'baseline', which is no arm"),
         ({"arms": {"base": {}, "b": {"rival": "l1", "of": "bas", "match": "base"}}}, "did you mean 'base'"),
