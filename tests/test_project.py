@@ -46,6 +46,7 @@ def test_views_read_runs_only_through_the_contract() -> None:
         "sauron_train.errors",
         "sauron_train.config",
         "sauron_train.imports",
+        "sauron_train.entry",
     )
     used = {m for modules in imports("sauron_viz").values() for m in modules if m.split(".")[0] == "sauron_train"}
     assert used
