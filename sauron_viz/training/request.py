@@ -144,7 +144,7 @@ def doubt(data: DataFolder, config: Config) -> str:
     if (
         config.network.dim == 3
         and data.shape
-        and any(4 * s < p for s, p in zip(data.shape, config.data.patch, strict=True))
+        and any(2 * s < p for s, p in zip(data.shape, config.data.patch, strict=True))
     ):
         sides = " × ".join(map(str, data.shape))
         return f"Its first image is {sides} voxels, far smaller than the patch; most of each patch would be empty."
