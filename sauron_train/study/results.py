@@ -151,8 +151,8 @@ def _ending(run: Run, epochs: pd.DataFrame) -> dict[str, float]:
 
 
 def _evaluated(run: Run) -> dict[str, float]:
-    found = run.evaluation() or {}
-    if not comparable(run):
+    found = run.evaluation() if comparable(run) else None
+    if found is None:
         return {}
     named = {"dice_original": found.get("mean_dice"), "hd95_original_mm": found.get("mean_hd95_mm")}
     missed = {"missed_original": float(sum(found["missed"].values()))} if "missed" in found else {}
