@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-IMPORTING = "import time\nprint('reading', flush=True)\ntime.sleep(60)\ndef main(): pass\n"
+IMPORTING = "import signal\nprint('reading', flush=True)\nsignal.pause()\ndef main(): pass\n"
 RUNNING = """
-import time
+import signal
 def main():
     try:
         print('running', flush=True)
-        time.sleep(60)
+        signal.pause()
     except KeyboardInterrupt:
         print('heard', flush=True)
 """
