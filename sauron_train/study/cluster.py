@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,24 +40,32 @@ _LONG_MIN = 60 * 24 * 30
 
 
 class Job:
-    """What a job does: it brings one run to its end. submitit calls `checkpoint` when the job is to make room."""
+    """What a job does: it brings one run to its end. submitit calls `checkpoint` when the job is to make room.
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    Args:
+        work: the run.
+        record: file that says which submission is the run's.
+        token: of this submission.
+    """
+
+    def __init__(self, work: Work, record: Path, token: str) -> None:
+        self.work, self.record, self.token = work, record, token
         self._process: subprocess.Popen[bytes] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"work": self.work, "_process": None}
+        return {"work": self.work, "record": self.record, "token": self.token, "_process": None}
 
     def __call__(self) -> str:
         """Train, or go on; then score.
 
         Returns:
-            "done".
+            "done"; "given up" where another job was submitted for the same run since.
 
         Raises:
             RuntimeError: a command failed; the log says why.
         """
+        if _record(self.record).get("token", self.token) != self.token:
+            return "given up"
         before = None
         # Nobody else has this job's run, so one that says it is training was left by a machine that died.
         while (words := self.work.next_words(force=True)) is not None:
@@ -80,7 +89,7 @@ class Job:
             self._process.terminate()
             if _wait(self._process, _UNTIL_KILLED_S) is None:
                 self._process.kill()
-        return submitit.helpers.DelayedSubmission(Job(self.work))
+        return submitit.helpers.DelayedSubmission(Job(self.work, self.record, self.token))
 
     # What later versions of submitit call it.
     __submitit_checkpoint__ = checkpoint
@@ -108,17 +117,21 @@ class Cluster:
     def start(self, work: Work) -> Handle:
         """Submit a run, or watch the job that it has already."""
         record = self._folder / f"{work.folder.name}.json"
-        known = _recorded(record, self._name)
-        if known and self._alive(known):
-            return _Submitted(work, self._job(known))
+        known = _record(record)
+        if known.get("executor") == self._name and known.get("job") and self._alive(known["job"]):
+            return _Submitted(work, self._job(known["job"]))
         if state(work.folder) == "running":
             raise ConfigError(
                 f"run {work.folder.name} is training on this machine, outside of any job; wait until it is done, or "
                 "stop it"
             )
         self._executor.update_parameters(name=work.folder.name)
-        job = self._executor.submit(Job(work))
-        write_json(record, {"executor": self._name, "job": job.job_id})
+        # Its token is written down first: a study that is killed before it knows the job's number submits the run once
+        # more, and the first job gives up when its turn comes.
+        written = {"executor": self._name, "token": uuid.uuid4().hex}
+        write_json(record, written)
+        job = self._executor.submit(Job(work, record, written["token"]))
+        write_json(record, written | {"job": job.job_id})
         return _Submitted(work, job)
 
     def leave(self, handles: Sequence[Handle]) -> str:
@@ -156,10 +169,10 @@ class Cluster:
     def _alive(self, number: str) -> bool:
         if self._name == "slurm":
             return not self._job(number).done()
-        # Its number is that of the process that looks after it.
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int(number), 0)
-            return True
+        # Its number is that of the process that looks after it, which after a restart may be any other.
+        with contextlib.suppress(OSError):
+            asked = subprocess.run(["ps", "-o", "args=", "-p", number], capture_output=True, text=True, check=False)
+            return "submitit" in asked.stdout
         return False
 
 
@@ -207,12 +220,13 @@ def _import() -> Any:
     return submitit
 
 
-def _recorded(record: Path, executor: str) -> str:
+def _record(file: Path) -> dict[str, str]:
+    """What is known of the last submission: executor, token and, once it has one, the job's number."""
     try:
-        values = json.loads(record.read_text(encoding="utf-8"))
-        return str(values["job"]) if values["executor"] == executor else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: str(value) for key, value in values.items()} if isinstance(values, dict) else {}
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float = math.inf) -> int | None:

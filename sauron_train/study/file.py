@@ -44,6 +44,7 @@ class Arm(Section):
     """A setting: what is trained otherwise than by the other arms."""
 
     recipe: str | None = Field(None, description="another recipe than the study's")
+    data: str | None = Field(None, description="another data set than the study's; --data ARM=FOLDER wins over it")
     set_: Keys = Field({}, alias="set", description="keys of the recipe that are others in this arm")
 
 

@@ -17,7 +17,7 @@ from sauron_train.keys import lasting
 from sauron_train.runlog import Run, find_runs
 from sauron_train.runlog.files import write_atomically
 from sauron_train.study.file import Study
-from sauron_train.study.plan import Asked, Planned
+from sauron_train.study.plan import Asked, Planned, as_told
 
 COPY = "study.yaml"
 # Known only when the run that it is matched with is finished.
@@ -52,17 +52,16 @@ def check_folder(out: Path, planned: Sequence[Planned]) -> None:
 
 
 def keep_copy(out: Path, study: Study, asked: Asked) -> None:
-    """Write what the study is into its folder, the command line's changes included.
+    """Write into its folder what the study is, as a study file that says what the command line said too.
 
     Raises:
         RunError: the folder cannot be made.
     """
-    values: dict[str, Any] = study.model_dump(by_alias=True, mode="json", exclude_none=True)
-    told = {"recipe": dict(asked.recipes), "data": dict(asked.data), "set": list(asked.changes)}
-    given = {key: value for key, value in told.items() if value}
-    text = yaml.safe_dump({**values, **({"given": given} if given else {})}, sort_keys=False, allow_unicode=True)
+    values = as_told(study, asked).model_dump(by_alias=True, mode="json", exclude_none=True)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    about = "# The study as it was started, options of the command line included; a study file like any other.\n"
     try:
-        write_atomically(out / COPY, f"# What this study was started with; a copy, which nothing reads.\n{text}")
+        write_atomically(out / COPY, about + text)
     except OSError as error:
         raise RunError(f"the study's folder {out} cannot be made: {error.strerror}") from None
 

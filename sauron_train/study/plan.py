@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Planned:
         needs: names of the runs that must be finished before.
         wanted: whether `--only` and `--seed` leave it in.
         setting: the arm without the values of the grid.
+        grid: key to value of the grid.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Planned:
     needs: tuple[str, ...] = ()
     wanted: bool = True
     setting: str = ""
+    grid: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def beside(self) -> tuple[str, int, int | None]:
@@ -98,17 +101,38 @@ def by_arm(values: Sequence[str], study: Study, option: str) -> dict[str, str]:
     """Values for all arms or, as in `rats=DATA`, for one.
 
     Raises:
-        ConfigError: two for the same arm.
+        ConfigError: two for the same arm, or an arm that the study does not have.
     """
     found: dict[str, str] = {}
     for value in values:
         arm, equals, rest = value.partition("=")
+        if equals and arm not in study.arms and os.sep not in arm and not Path(value).exists():
+            raise ConfigError(f"{option} {value}: {_unknown_arm(arm, study)}")
         name, what = (arm, rest) if equals and arm in study.arms else ("", value)
         if name in found:
             whom = f"arm {name}" if name else "all arms"
             raise ConfigError(f"{option} is given twice for {whom}; with several, name arms as in {option} ARM=VALUE")
         found[name] = what
     return found
+
+
+def as_told(study: Study, asked: Asked) -> Study:
+    """The study whose file says itself what the command line said: recipes, folders (absolute) and keys."""
+    arms: dict[str, Arm | RivalArm] = {}
+    for name, arm in study.arms.items():
+        if isinstance(arm, Arm):
+            recipe = asked.recipes.get(name) or (None if "" in asked.recipes else arm.recipe)
+            data = asked.data.get(name) or (None if "" in asked.data else arm.data and _absolute(arm.data))
+            arms[name] = arm.model_copy(update={"recipe": recipe, "data": data})
+        else:
+            arms[name] = arm
+    changes = [change.partition("=") for change in (*as_changes(study.set_), *asked.changes)]
+    told = {
+        "recipe": asked.recipes.get("", study.recipe),
+        "data": asked.data.get("") or (study.data and _absolute(study.data)),
+        "set_": {key.strip(): yaml.safe_load(text) for key, _, text in changes},
+    }
+    return study.model_copy(update={**told, "arms": arms})
 
 
 def as_changes(keys: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -126,14 +150,18 @@ def as_changes(keys: Mapping[str, Any], prefix: str = "") -> list[str]:
 def _check_arms(study: Study, asked: Asked) -> None:
     for name in asked.only:
         if name not in study.arms:
-            near = difflib.get_close_matches(name, study.arms, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(study.arms)}"
-            raise ConfigError(f"--only {name}: the study has no such arm; {hint}")
+            raise ConfigError(f"--only {name}: {_unknown_arm(name, study)}")
     for seed in asked.seeds:
         if seed not in study.seeds:
             raise ConfigError(
                 f"--seed {seed}: the study has the seeds {', '.join(map(str, study.seeds))}; add it to its file"
             )
+
+
+def _unknown_arm(name: str, study: Study) -> str:
+    near = difflib.get_close_matches(name, study.arms, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(study.arms)}"
+    return f"the study has no arm {name!r}; {hint}"
 
 
 def _check_keys(study: Study, asked: Asked) -> None:
@@ -173,7 +201,8 @@ def _add(planned: dict[str, Planned], run: Planned) -> None:
 
 def _trained(study: Study, name: str, arm: Arm, grid: Keys, asked: Asked, seed: int, fold: int | None) -> Planned:
     recipe = asked.recipes.get(name) or asked.recipes.get("") or arm.recipe or study.recipe
-    data = asked.data.get(name) or asked.data.get("") or (study.data and _absolute(study.data)) or ""
+    in_file = arm.data or study.data
+    data = asked.data.get(name) or asked.data.get("") or (in_file and _absolute(in_file)) or ""
     wanted = _wanted(study, name, asked, seed)
     if asked.training and wanted and not data:
         raise ConfigError(
@@ -195,7 +224,7 @@ def _trained(study: Study, name: str, arm: Arm, grid: Keys, asked: Asked, seed: 
     folder = asked.out / _run_name(full, seed, fold)
     words = ("run", "--recipe", recipe, "--data", data, "--out", str(folder))
     begin = (*words, *(word for change in changes for word in ("--set", change)))
-    return Planned(folder.name, full, seed, fold, config, begin, folder, data, wanted=wanted, setting=name)
+    return Planned(folder.name, full, seed, fold, config, begin, folder, data, (), wanted, name, grid)
 
 
 def _rival(

@@ -47,7 +47,9 @@ class Processes:
             handle.ask_to_stop()
         for handle in handles:
             handle.wait_to_stop()
-        return "stopped; what was finished stays"
+        others = sum(isinstance(handle, _Foreign) for handle in handles)
+        what = "a run goes on that another process trains" if others == 1 else f"{others} runs go on that others train"
+        return f"stopped; what was finished stays{f', and {what}' if others else ''}"
 
     def _surroundings(self, slot: int) -> dict[str, str]:
         threads = {name: str(max(_cores() // self.jobs, 1)) for name in _THREADS}

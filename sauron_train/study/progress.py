@@ -59,7 +59,10 @@ class Told:
         epochs, _, _, _ = progress_of(planned.folder)
         on = f", going on after epoch {epochs}" if epochs else ""
         self._say(f"[dim]{planned.name}: started{on}[/]")
-        self._began[planned.name] = time.monotonic()
+        self._began.setdefault(planned.name, time.monotonic())
+        if planned.name in self._bars:
+            # Somebody else trained it; what is left to do is ours.
+            return
         self._bars[planned.name] = self._progress.add_task(escape(planned.name), total=planned.config.epochs, note="")
 
     def ended(self, planned: Planned, problem: str) -> None:

@@ -65,16 +65,19 @@ def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
     """One row per run that was begun, in the order of the plan.
 
     Returns:
-        run, arm, seed, fold, status, dataset, data (its fingerprint), mode, epochs; dice and hd95_mm of the last epoch
-        on the validation cases (means over labels; no HD95 where a label was found in no case), dice_last3 (mean of
-        the last three epochs) and dice_LABEL; dice_original, hd95_original_mm and missed_original (how often a
-        structure that is there was not found) of a plain `sauron-train evaluate`; filters, parameters and flops as
-        shares of what the network had before; minutes of training and validation; and `*_difference` to the baseline
-        of the same seed, fold and data. Runs that are not finished have no more than what they are.
+        run, arm, the keys of the grid, seed, fold, status, dataset, data (its fingerprint), mode, epochs; dice and
+        hd95_mm of the last epoch on the validation cases (means over labels; no HD95 where a label was found in no
+        case), dice_last3 (mean of the last three epochs) and dice_LABEL; dice_original, hd95_original_mm and
+        missed_original (how often a structure that is there was not found) of a plain `sauron-train evaluate`;
+        filters, parameters and flops as shares of what the network had before; minutes of training and validation;
+        and `*_difference` to the baseline of the same seed, fold and data. Runs that are not finished have no more
+        than what they are.
     """
     begun = [run for run in planned if state(run.folder) != "absent"]
     rows = [_row(run) for run in begun]
-    table = pd.DataFrame(rows, columns=list(dict.fromkeys([*_WHO, *(key for row in rows for key in row)])))
+    grid = [key for run in planned[:1] for key in run.grid]
+    heads = [*_WHO[:2], *grid, *_WHO[2:]]
+    table = pd.DataFrame(rows, columns=list(dict.fromkeys([*heads, *(key for row in rows for key in row)])))
     for column in (name for name in _COMPARED if name in table and baseline is not None):
         found = list(zip(begun, table["data"], table[column], strict=True))
         # Of the same data only: a study may have been gone on with on another data set.
@@ -119,7 +122,7 @@ def _present(runs: pd.DataFrame) -> list[Measure]:
 
 
 def _row(planned: Planned) -> dict[str, Any]:
-    who: dict[str, Any] = {"run": planned.name, "arm": planned.arm, "seed": planned.seed, "fold": -1}
+    who: dict[str, Any] = {"run": planned.name, "arm": planned.arm, **planned.grid, "seed": planned.seed, "fold": -1}
     if planned.fold is not None:
         who["fold"] = planned.fold
     try:

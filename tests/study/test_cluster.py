@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,7 +13,7 @@ from small import epochs_of, small, trained_alike, until, words
 from sauron_train.errors import ConfigError
 from sauron_train.experiment import Experiment
 from sauron_train.runlog import Run
-from sauron_train.study.cluster import Cluster, job_parameters
+from sauron_train.study.cluster import Cluster, Job, job_parameters
 from sauron_train.study.work import Work
 from sauron_train.trainer import Trainer
 
@@ -56,6 +57,31 @@ def test_a_job_that_is_preempted_requeues_and_resumes(phantom: Path, tmp_path: P
     assert list((out / "jobs").rglob("*.pkl"))
     until(Cluster(out, "local", {}, None).start(work).ended)
     assert work.log.read_text() == log, "a run that is finished is left as it is"
+
+
+def test_a_job_gives_up_where_another_was_submitted_since(tmp_path: Path) -> None:
+    record = tmp_path / "jobs" / "a.json"
+    work = Work(tmp_path / "a", ("describe", "no_such_recipe"), "", False, tmp_path / "a.log")
+    record.parent.mkdir()
+    # As a study leaves it that is killed between submitting and learning the job's number.
+    record.write_text(json.dumps({"executor": "local", "token": "first"}))
+    lost = Job(work, record, "first")
+    handle = Cluster(tmp_path, "local", {}, 1).start(work)
+    until(handle.ended)
+    said = work.log.read_text()
+    assert lost() == "given up"
+    assert work.log.read_text() == said
+    assert json.loads(record.read_text())["job"]
+
+
+def test_a_number_that_is_another_process_now_is_no_job(tmp_path: Path) -> None:
+    record = tmp_path / "jobs" / "a.json"
+    work = Work(tmp_path / "a", ("describe", "no_such_recipe"), "", False, tmp_path / "a.log")
+    record.parent.mkdir()
+    record.write_text(json.dumps({"executor": "local", "token": "first", "job": str(os.getpid())}))
+    handle = Cluster(tmp_path, "local", {}, 1).start(work)
+    until(handle.ended)
+    assert "no_such_recipe" in handle.problem
 
 
 def test_a_job_that_fails_says_why(tmp_path: Path) -> None:

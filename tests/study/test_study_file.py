@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sauron_train.study.file import load
 from sauron_train.study.folder import COPY, check_folder, keep_copy, working_in
 from sauron_train.study.plan import Asked, Planned, as_changes, by_arm, plan
 from sauron_train.study.processes import visible_gpus
+from sauron_train.study.results import run_rows
 from sauron_train.study.tabular import latex, markdown
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.yaml"))
@@ -31,6 +33,10 @@ def written(folder: Path, **keys: object) -> Path:
 def planned(path: Path, **asked: object) -> list[Planned]:
     values = {"out": Path("/runs"), "recipes": {}, "data": {"": "/data"}, **asked}
     return plan(load(path), Asked(**values))  # type: ignore[arg-type]
+
+
+def bare(out: Path) -> Asked:
+    return Asked(out, {}, {})
 
 
 def test_every_shipped_study_can_be_trained_as_in_the_paper() -> None:
@@ -101,7 +107,7 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
         assert base.config.prune.threshold_max == run.config.prune.threshold_max
 
 
-def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path) -> None:
+def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, set={"epochs": 5, "prune.first_epoch": 2}, data="/from/file")
     study = load(path)
     baseline, sauron = planned(
@@ -115,6 +121,44 @@ def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path) ->
     assert (baseline.data, sauron.data) == ("/from/file", "/other")
     with pytest.raises(ConfigError, match="--data is given twice for all arms"):
         by_arm(["/a", "/b"], study, "--data")
+    with pytest.raises(ConfigError, match="--data saurn=/a: the study has no arm 'saurn'; did you mean 'sauron'"):
+        by_arm(["saurn=/a"], study, "--data")
+    (tmp_path / "seed=3").mkdir()
+    for folder in ("/data/seed=3", str(tmp_path / "seed=3")):
+        assert by_arm([folder], study, "--data") == {"": folder}
+    monkeypatch.chdir(tmp_path)
+    assert by_arm(["seed=3"], study, "--data") == {"": "seed=3"}
+
+
+def test_the_table_of_runs_tells_the_values_of_the_grid(tmp_path: Path) -> None:
+    path = written(tmp_path, grid={"loss.window": [2, 3], "data.patch": [[32, 32], [64, 64]]})
+    runs = planned(path, out=tmp_path / "out")
+    for run in runs:
+        run.folder.mkdir(parents=True)
+    table = run_rows(runs, None)
+    assert list(table.columns[:5]) == ["run", "arm", "data.patch", "loss.window", "seed"]
+    assert list(table["loss.window"]) == [2, 3] * 4
+    assert list(table["data.patch"])[1:3] == [[32, 32], [64, 64]]
+
+
+def test_its_copy_is_a_study_file_that_asks_for_the_same(tmp_path: Path) -> None:
+    more = {"other": {"data": "/other", "loss": {"window": 3}}, "l1": {"rival": "l1", "fine_tune": 0.5}}
+    keys = {"set": {"epochs": 5, "prune": {"first_epoch": 2}}, "seeds": [3, 4], "folds": 2, "data": "/data"}
+    study = load(written(tmp_path, arms=TWO["arms"] | more, **keys))  # type: ignore[operator]
+    out = tmp_path / "out"
+    for asked in (
+        Asked(out, {"": "sunnybrook2d", "sauron": "phantom2d"}, {"": "/a", "baseline": "/b"}, ("epochs=30",)),
+        Asked(out, {"sauron": "sunnybrook2d"}, {"sauron": "/a"}, ("optimizer.lr=1e-3",)),
+    ):
+        keep_copy(out, study, asked)
+        again = load(out / COPY)
+        assert again.name == "mine"
+        # The words of the commands differ, because a key that was changed is there once.
+        first, second = (
+            [replace(run, begin=()) for run in runs] for runs in (plan(study, asked), plan(again, bare(out)))
+        )
+        assert first == second
+        assert {run.data for run in first} >= {"/a"}
 
 
 def test_only_some_arms_with_what_their_rivals_need() -> None:
@@ -125,7 +169,7 @@ def test_only_some_arms_with_what_their_rivals_need() -> None:
     assert [run.arm for run in planned(maps, only=("acdc",), data={"acdc": "/acdc"}) if run.wanted] == ["acdc"]
     with pytest.raises(ConfigError, match="no data set is named for arm kits19; give --data DATA, or --data kits19="):
         planned(maps, data={"acdc": "/acdc", "rats": "/rats"})
-    with pytest.raises(ConfigError, match="--only rat: the study has no such arm; did you mean 'rats'"):
+    with pytest.raises(ConfigError, match="--only rat: the study has no arm 'rat'; did you mean 'rats'"):
         planned(maps, only=("rat",))
 
 
@@ -190,8 +234,6 @@ def test_a_folder_holds_one_study(tmp_path: Path) -> None:
     out = asked.out
     keep_copy(out, study, asked)
     check_folder(out, plan(study, asked))
-    kept = yaml.safe_load((out / COPY).read_text())
-    assert kept["given"] == {"data": {"": "/data"}, "set": ["epochs=30"]}
     with working_in(out), pytest.raises(RunError, match="another `sauron-train study` works in"), working_in(out):
         pass
     (tmp_path / "full").mkdir()
