@@ -66,7 +66,7 @@ class Planned:
     needs: tuple[str, ...] = ()
     wanted: bool = True
     setting: str = ""
-    grid: Mapping[str, Any] = field(default_factory=dict)
+    grid: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def beside(self) -> tuple[str, int, int | None]:
