@@ -17,6 +17,8 @@ PORT = 8866
 # How long a kernel without a page is kept: a laptop that slept comes back to its own. Less where no page ever came.
 IDLE_S, UNSEEN_S = 600, 120
 LOOK_EVERY_S = 60
+# How long the server may take over what a page's cell has made, once the cell has run: with many visitors long.
+_OUTPUTS_S = 120
 # A socket's name may have about 100 characters, and a temporary folder of macOS alone has half of them.
 _SOCKETS = "/tmp"
 LOCAL = Access()
@@ -71,6 +73,12 @@ def settings(
             # One page is ready for the next visitor, who then waits for no import (see visit.py).
             "preheat_kernel": preload,
             "default_pool_size": 1,
+        },
+        # Voila gives up after four seconds, and shows an empty page for good.
+        "VoilaExecutor": {
+            "iopub_timeout": _OUTPUTS_S,
+            "raise_on_iopub_timeout": True,
+            "cell_timeout_instruction": "The server has too much to do; reload the page in a while.",
         },
         "KernelManager": {"transport": "ipc"},
         "KernelRestarter": {"restart_limit": 0},

@@ -286,6 +286,26 @@ def test_the_token_is_told_to_nobody(runs: Path) -> None:
     assert "a wrong token from 127.0.0.1" in printed
 
 
+# Takes its time over each of the hundred and more messages by which a page's widgets are made, as among many visitors.
+BUSY = """
+import time
+from nbclient import NotebookClient
+quick = NotebookClient.process_message
+NotebookClient.process_message = lambda *order: time.sleep(0.06) or quick(*order)
+"""
+
+
+@pytest.mark.parametrize(("more", "whole"), [("", True), ("import sauron_viz.serve as s; s._OUTPUTS_S = 1", False)])
+def test_a_busy_server_sends_the_page_or_says_that_it_could_not(runs: Path, more: str, whole: bool) -> None:
+    served = Served(runs, "dashboard", "--no-preload", first=BUSY + more)
+    try:
+        page = Answer(served, "/?run=rats").text
+    finally:
+        served.stop()
+    assert ("application/vnd.jupyter.widget-view+json" in page) == whole
+    assert ("The server has too much to do" in page) != whole
+
+
 def outer_address() -> str:
     """An address of this machine that others could reach, "" where it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
