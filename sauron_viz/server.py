@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from typing import Any
 
 from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.ioloop import IOLoop
+from tornado.websocket import WebSocketClosedError
 from traitlets import Int, Set
 from voila.app import Voila
 
@@ -21,6 +24,7 @@ from sauron_viz.scripts import ScriptsHandler, gather
 from sauron_viz.visit import KEY, SERVER
 
 _DRAWN_AFTER_S = 4.0
+_TIDY_AFTER_S = 5.0
 
 
 class Visitors(IdentityProvider):
@@ -46,6 +50,7 @@ class Kernels(AsyncMappingKernelManager):
     )
     refill_delay = Int(60, help="Seconds until a prepared page whose kernel died is prepared again.").tag(config=True)
     _seen = Set()
+    _tidying: asyncio.TimerHandle | None = None
 
     def notify_connect(self, kernel_id: str) -> None:
         """A page has come."""
@@ -69,6 +74,16 @@ class Kernels(AsyncMappingKernelManager):
         self._clear_pool()
         if kernel_id in self:
             await super().shutdown_kernel(kernel_id, now, restart)  # type: ignore[no-untyped-call]
+        self._tidy_soon()
+
+    def _tidy_soon(self) -> None:
+        """Voila leaves objects that refer to each other in circles; Python would let those of many visits gather."""
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(_TIDY_AFTER_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        gc.collect()
 
     def get_pool_size(self, notebook_name: str) -> int:
         """How many prepared pages there are to hand out; Voila asks before it takes one."""
@@ -141,4 +156,14 @@ class Server(Voila):  # type: ignore[misc]
     def listen(self) -> None:
         """Let everything pass the gate."""
         self.app = Gate(self.app, self.access, self.key)
+        # What is there by now stays; looking for what visitors left behind is quicker without it.
+        gc.collect()
+        gc.freeze()
+        IOLoop.current().asyncio_loop.set_exception_handler(_pass_over_leaving)  # type: ignore[attr-defined]
         super().listen()
+
+
+def _pass_over_leaving(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A page may be closed while something is on its way to it; tornado waits for nobody to say so to."""
+    if not isinstance(context.get("exception"), WebSocketClosedError):
+        loop.default_exception_handler(context)

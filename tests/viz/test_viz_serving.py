@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -304,6 +305,36 @@ def test_a_busy_server_sends_the_page_or_says_that_it_could_not(runs: Path, more
         served.stop()
     assert ("application/vnd.jupyter.widget-view+json" in page) == whole
     assert ("The server has too much to do" in page) != whole
+
+
+# Tells every second how many pages the server still holds something of.
+COUNTING = """
+import gc, sys, threading, time
+def count():
+    while True:
+        time.sleep(1)
+        client = sys.modules.get("nbclient.client")
+        if client is not None:
+            held = sum(isinstance(each, client.NotebookClient) for each in gc.get_objects())
+            print(f"held {held}", flush=True)
+threading.Thread(target=count, daemon=True).start()
+"""
+
+
+def test_nothing_of_a_page_is_held_after_it_was_closed(runs: Path) -> None:
+    served = Served(runs, "dashboard", "--no-preload", first=COUNTING)
+    try:
+        for _ in range(3):
+            kernel = re.search(r'"kernelId": ?"([^"]+)"', Answer(served, "/?run=rats").text)
+            assert kernel is not None
+            assert Answer(served, f"/voila/api/shutdown/{kernel[1]}", "POST").status == 204
+        wait_until(lambda: not served.kernels())
+        # Longer than it takes until the server looks what can go.
+        time.sleep(8)
+    finally:
+        counts = [int(line.split()[1]) for line in served.stop().splitlines() if line.startswith("held ")]
+    assert max(counts) > 0
+    assert counts[-1] == 0
 
 
 def outer_address() -> str:
