@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sauron_viz.labels import short, tell_apart
 from sauron_viz.runs import RunView
 from sauron_viz.summaries import Summary
 
@@ -19,7 +21,6 @@ _NO_MATTER = ("name", "description", "preset", "seed", "hardware", "probe", "map
 _MATTERS_MOST = ("data.", "preprocess.", "network.")
 # The folds of a cross-validation are one group, as seeds are.
 _FOLD = "data.fold"
-_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,22 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Its label, and how many runs it has where they are several."""
+        """Its label, and over how many seeds, folds or runs its mean is where they are several."""
         count = len(self.views)
-        what = "runs" if self.settings.get("data.folds") else "seeds"
-        return f"{self.label}, {count} {what}" if count > 1 else self.label
+        if count == 1:
+            return self.label
+        ways = {way: len(values) for way, values in self.ways.items() if len(values) > 1}
+        whole = ways and math.prod(ways.values()) == count
+        what = " × ".join(f"{number} {way}s" for way, number in ways.items()) if whole else f"{count} runs"
+        return f"{self.label}, {what}"
+
+    @property
+    def ways(self) -> dict[str, set[int | None]]:
+        """The seeds and the folds of its runs; they can differ in nothing else."""
+        return {
+            "seed": {view.info.seed for view in self.views},
+            "fold": {view.config.data.fold for view in self.views},
+        }
 
     def spread(self, of: Callable[[Summary], float | None]) -> Spread | None:
         """Of how its runs ended."""
@@ -113,6 +126,15 @@ def group_runs(views: Sequence[RunView], summaries: Sequence[Summary]) -> list[G
     return sorted(groups, key=lambda group: (order[group.dataset], not group.is_baseline))
 
 
+def averaged_over(groups: Sequence[Group]) -> list[str]:
+    """What runs differ in over which the mean of any group is taken: "seed", "fold"; "" where in neither."""
+    found = set()
+    for group in groups:
+        if len(group.views) > 1:
+            found |= {way for way, values in group.ways.items() if len(values) > 1} or {""}
+    return [way for way in ("seed", "fold", "") if way in found]
+
+
 def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
     """The baseline that a group is to be measured against: of those of its data set the one that is most like it."""
     baselines = [other for other in groups if other.is_baseline and other.dataset == group.dataset]
@@ -135,7 +157,7 @@ def are_comparable(group: Group, other: Group) -> bool:
 def other_settings(group: Group, other: Group) -> list[str]:
     """What differs between two groups beside δ_opt and pruning, by the names of the configuration."""
     asked = [key for key in group.settings if not key.startswith(("loss.", "prune.", "maps.", "probe."))]
-    return [f"{key} {_short(group.settings[key])}" for key in asked if group.settings[key] != other.settings.get(key)]
+    return [f"{key} {short(group.settings[key])}" for key in asked if group.settings[key] != other.settings.get(key)]
 
 
 def _settings(view: RunView) -> dict[str, Any]:
@@ -151,29 +173,14 @@ def _settings(view: RunView) -> dict[str, Any]:
 
 
 def _labels(groups: Sequence[tuple[RunView, dict[str, Any]]]) -> list[str]:
-    several = len({view.info.dataset for view, _ in groups}) > 1
-    plain = [f"{view.info.dataset}: {view.config.mode}" if several else view.config.mode for view, _ in groups]
-    labels = []
-    for place, label in enumerate(plain):
-        others = [settings for other, (_, settings) in zip(plain, groups, strict=True) if other == label]
-        labels.append(_told_apart(label, groups[place], others) if len(others) > 1 else label)
+    views = [view for view, _ in groups]
+    several = len({view.info.dataset for view in views}) > 1
+    plain = [f"{view.info.dataset}: {view.config.mode}" if several else view.config.mode for view in views]
+    labels = tell_apart(plain, [settings for _, settings in groups])
     # The same settings on data that has changed in between.
-    return [label if labels.count(label) == 1 else f"{label}, {groups[i][0].title}" for i, label in enumerate(labels)]
-
-
-def _told_apart(label: str, group: tuple[RunView, dict[str, Any]], others: Sequence[dict[str, Any]]) -> str:
-    _, mine = group
-    differing = [key for key in mine if len({repr(settings.get(key)) for settings in others}) > 1]
-    named = [f"{key.split('.')[-1]} {_short(mine[key])}" for key in differing[:_MOST_NAMED]]
-    return ", ".join([label, *named])
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return "×".join(_short(item) for item in value)
-    return "none" if value is None else str(value)
+    titles = [view.title for view in views]
+    names = [view.title if titles.count(view.title) == 1 else view.name for view in views]
+    return [label if labels.count(label) == 1 else f"{label}, {names[i]}" for i, label in enumerate(labels)]
 
 
 def _column(epochs: pd.DataFrame, column: str) -> pd.Series[float]:

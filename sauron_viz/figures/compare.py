@@ -56,7 +56,7 @@ def colours(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison(groups: Sequence[Group], curve: Curve, window: int = 1) -> Plot | None:
-    """Mean over the seeds of each group, with the range between the lowest and the highest; the baseline is dashed.
+    """Mean over the runs of each group, with the range between the lowest and the highest; the baseline is dashed.
 
     A dotted line goes on at the height where the baseline ended. None where no run has such values.
     """

@@ -21,6 +21,7 @@ from sauron_viz.theme import layer_colours
 # The name of the dots where filters went.
 CUTS = "filters removed"
 _FEW_POINTS = 4
+_LEAST_EPOCHS = 3
 _MANY_LAYERS = 8
 _STEPPED_BACK = 0.6
 _BAND = "rgba(128,128,128,0.09)"
@@ -228,19 +229,26 @@ def _dash(info: LayerInfo) -> str:
     return "dot" if info.kind == "trans" else ("solid" if info.part == "encoder" else "dash")
 
 
+def has_thirds(epochs: pd.Series[int]) -> bool:
+    """Whether there are epochs enough for means of their first and their last third."""
+    return len(epochs) > 0 and int(epochs.max() - epochs.min()) + 1 >= _LEAST_EPOCHS
+
+
 def third_marks(x: Sequence[int], y: Sequence[float | None]) -> dict[str, tuple[list[int], list[float], list[str]]]:
     """The two means that the change is told from, p1 and p2: where they lie, and how they are labelled."""
     means = _third_means(x, y)
     moved = _percent(100 * (means[1][2] / means[0][2] - 1)) if means and means[0][2] else ""
-    return {
-        name: ([start, stop], [mean, mean], [f"{name} = {mean:.3g} {word}".strip(), ""])
-        for name, word, (start, stop, mean) in zip(("p1", "p2"), ("", moved), means, strict=False)
-    }
+    marks = {}
+    for name, word, (start, stop, mean) in zip(("p1", "p2"), ("", moved), means, strict=False):
+        words = f"{name} = {mean:.3g} {word}".strip()
+        # Each from its end of the plot inwards, however short the thirds are.
+        marks[name] = ([start, stop], [mean, mean], [words, ""] if name == "p1" else ["", words])
+    return marks
 
 
 def _third_means(x: Sequence[int], y: Sequence[float | None]) -> list[tuple[int, int, float]]:
     """(from, to, mean) of the first and the last third of the epochs, as the change of Table 4 takes them."""
-    if not x or x[-1] - x[0] + 1 < 3:
+    if not x or x[-1] - x[0] + 1 < _LEAST_EPOCHS:
         return []
     third = (x[-1] - x[0] + 1) // 3
     values = np.array([np.nan if value is None else value for value in y])
@@ -260,6 +268,8 @@ def _thirds(
     words: bool = True,
 ) -> None:
     for name, (x, y, text) in third_marks(*points[:2]).items():
+        # A third of one epoch has no line to draw.
+        mode = "lines" if x[0] < x[1] else "markers"
         figure.add_scatter(
             x=x,
             y=y,
@@ -267,10 +277,11 @@ def _thirds(
             yaxis=f"y{end}",
             name=name,
             meta=layer,
-            mode="lines+text" if words else "lines",
+            mode=f"{mode}+text" if words else mode,
             text=text,
-            textposition="top right",
+            textposition="top right" if name == "p1" else "top left",
             line={"color": colour, "width": 2, "dash": "longdash"},
+            marker={"symbol": "line-ew-open", "size": 14, "color": colour, "line": {"width": 2}},
             # It may lie on the lines of other layers, and go on beside the axes.
             textfont={"size": 12, "shadow": "auto"},
             cliponaxis=False,
@@ -279,13 +290,14 @@ def _thirds(
 
 
 def _bands(figure: Plot, epochs: pd.Series[int]) -> None:
-    if not len(epochs) or epochs.nunique() < 3:
+    if not has_thirds(epochs):
         return
     first, last = int(epochs.min()), int(epochs.max())
     third = (last - first + 1) // 3
     for start, stop in ((first, first + third - 1), (last - third + 1, last)):
-        edges = {"xref": "x", "yref": "paper", "x0": start, "x1": stop, "y0": 0, "y1": 1, "line": {"width": 0}}
-        figure.add_shape(type="rect", fillcolor=_BAND, layer="below", **edges)
+        # From the middle between two epochs on, or a third of one epoch would have no width.
+        edges = {"x0": start - 0.5, "x1": stop + 0.5, "y0": 0, "y1": 1, "line": {"width": 0}}
+        figure.add_shape(type="rect", xref="x", yref="paper", fillcolor=_BAND, layer="below", **edges)
 
 
 def _heading(name: str, x: Sequence[int], y: Sequence[float | None], highlight: str) -> str:

@@ -25,7 +25,7 @@ from sauron_viz.summaries import Summary, summarise
 from sauron_viz.widgets.base import esc
 from sauron_viz.widgets.changes import CHANGES_NOTE, COLUMNS, change_rows
 from sauron_viz.widgets.chart import PlotlyChart, PlotlyLib
-from sauron_viz.widgets.compare import CURVES_NOTE, END_COLUMNS, ENDS_NOTE, end_rows
+from sauron_viz.widgets.compare import END_COLUMNS, curves_note, end_rows, ends_note
 from sauron_viz.widgets.controls import Slider
 from sauron_viz.widgets.cuts import cut_rows, cuts_csv, cuts_table
 from sauron_viz.widgets.header import key_numbers
@@ -81,9 +81,9 @@ def _together(page: Page, library: PlotlyLib, views: Sequence[RunView], lines: S
     scatter.draw(dice_against_flops(lines))
     trained = [i for i, line in enumerate(lines) if line.epochs and not views[i].derived]
     groups = group_runs([views[i] for i in trained], [lines[i] for i in trained])
-    curves = PlotlyChart(library=library, title=CURVES[0].name, note=CURVES_NOTE)
+    curves = PlotlyChart(library=library, title=CURVES[0].name, note=curves_note(groups))
     curves.draw(comparison(groups, CURVES[0]) if groups else None)
-    ends = DataTable(END_COLUMNS, title="How they ended", note=ENDS_NOTE, unit="settings")
+    ends = DataTable(END_COLUMNS, title="How they ended", note=ends_note(groups), unit="settings")
     ends.fill(end_rows(groups))
     parts = [page.put(widget) for widget in (table, scatter, curves, ends)]
     return f"<section><h2>All runs</h2>{''.join(parts)}</section>"

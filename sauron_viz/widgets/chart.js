@@ -7,6 +7,8 @@ const NARROW = 560;
 // So far out of sight a chart is drawn as if it were in sight: somebody scrolls.
 const MARGIN = "250px";
 const IDLE = 600;
+// Figures are as high as is good with a legend of one line.
+const LEGEND_LINE = 30;
 
 async function unpack(model) {
   const id = model.get("library").replace("IPY_MODEL_", "");
@@ -114,7 +116,7 @@ export default {
     const card = el("section", { class: "sauron-card sauron-chart" }, head, plot, empty);
     root.append(card);
     let [alive, near, stale] = [true, false, false];
-    let [library, met, width] = [null, -Infinity, 0];
+    let [library, met, width, more] = [null, -Infinity, 0, 0];
 
     const name = () => `${model.get("source")} ${model.get("title") || "chart"}`.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-");
     const save = (format) =>
@@ -182,13 +184,29 @@ export default {
       folded(figure.layout, plot.clientWidth);
       figure.layout.shapes = marked(figure.layout, model.get("mark"));
       const known = plot.data !== undefined;
-      plot.style.height = `${figure.layout.height ?? 320}px`;
-      await library.react(plot, figure.data, figure.layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });
+      const height = figure.layout.height ?? 320;
+      // Plotly itself would give a legend half of the figure and let it scroll.
+      if (figure.layout.legend) figure.layout.legend.maxheight = 10_000;
+      await library.react(plot, figure.data, tall(figure.layout, height), { displayModeBar: false, responsive: false, doubleClick: "reset" });
+      await makeRoom(height);
       if (!known) plot.on("plotly_click", (event) => clicked(event.points[0]));
       actions.hidden = false;
       card.dataset.traces = figure.data.length;
       card.dataset.version = Number(card.dataset.version ?? 0) + 1;
       card.dataset.ready = "yes";
+    }
+
+    function tall(layout, height) {
+      plot.style.height = `${height + more}px`;
+      return Object.assign(layout, { height: height + more });
+    }
+
+    // How many lines a legend takes is known when it is there; the chart grows by them, so that none is taken from the plot.
+    async function makeRoom(height) {
+      const needed = Math.max(0, Math.ceil(plot._fullLayout.legend?._height ?? 0) - LEGEND_LINE);
+      if (needed === more) return;
+      more = needed;
+      await library.relayout(plot, { height: tall({}, height).height });
     }
 
     function clicked(point) {

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sauron_train.errors import SauronError
 from sauron_viz.figures.compare import CURVES, comparison
-from sauron_viz.groups import Group, Spread, are_comparable, baseline_of, group_runs, other_settings
+from sauron_viz.groups import Group, Spread, are_comparable, averaged_over, baseline_of, group_runs, other_settings
 from sauron_viz.runs import RunView
 from sauron_viz.summaries import Summary
 from sauron_viz.widgets.base import box
@@ -20,14 +20,13 @@ from sauron_viz.words import HEADER
 
 _MOST = 24
 _WINDOWS = [1, 3, 5, 7, 9, 11, 15, 21, 31, 51]
-CURVES_NOTE = (
-    "Line: mean over runs that differ in their seed only, as far as all of them have come. Band, or where there are "
-    "many the bar behind its end: from the lowest to the highest. Dashed: the baseline, without δ_opt and without "
-    "cuts; dotted: where it ended."
-)
-ENDS_NOTE = "Mean over seeds after the last epoch; in brackets from the lowest to the highest."
+_BASELINE = "Dashed: the baseline, without δ_opt and without cuts; dotted: where it ended."
 END_COLUMNS = (
-    Column("label", "Settings", hint="Normalisation of δ_opt (paper, Appendix A), and whether filters were cut"),
+    Column(
+        "label",
+        "Settings",
+        hint="Normalisation of δ_opt (paper, Appendix A), whether filters were cut, and what tells it apart",
+    ),
     Column("runs", "Runs", "count"),
     Column("dice", "Dice", "spread", HEADER["Dice"]),
     Column(
@@ -70,9 +69,7 @@ class ComparePanel(Panel):
         self.window.layout.width = "300px"
         self.window.add_class("sauron-above")
         self.chart = PlotlyChart(library=viewer.plotly, empty="No run has been scored yet.")
-        self.ends = DataTable(
-            END_COLUMNS, title="How they ended", note=ENDS_NOTE, unit="settings", empty="No run is compared."
-        )
+        self.ends = DataTable(END_COLUMNS, title="How they ended", unit="settings", empty="No run is compared.")
         self.runs = overview_table(on_open=guard(self._open), tickable="Compare", opens="Look at this run")
         self.runs.title, self.runs.note = "Runs to compare", "Tick those that are to be compared."
         for key, control in (("curve", self.curve), ("smoothing", self.window)):
@@ -121,7 +118,8 @@ class ComparePanel(Panel):
         curve = next(curve for curve in CURVES if curve.column == self.curve.value)
         self.chart.title = curve.name
         figure = comparison(groups, curve, self.window.value) if groups else None
-        self.chart.draw(figure, " ".join(filter(None, (self._why, CURVES_NOTE))))
+        self.chart.draw(figure, " ".join(filter(None, (self._why, curves_note(groups)))))
+        self.ends.note = ends_note(groups)
         self.ends.fill(end_rows(groups))
 
     def _groups(self) -> list[Group]:
@@ -145,6 +143,30 @@ class ComparePanel(Panel):
     def _open(self, name: str) -> None:
         if name in self.viewer.state.runs:
             self.viewer.state.run = name
+
+
+def curves_note(groups: Sequence[Group]) -> str:
+    """What the lines and bands of a comparison are."""
+    over = averaged_over(groups)
+    if not over:
+        return f"Line: one run. {_BASELINE}"
+    ways = " or ".join(way for way in over if way)
+    told = [f"in their {ways} only"] if ways else []
+    told += ["in nothing"] if "" in over else []
+    return (
+        f"Line: mean over runs that differ {', or '.join(told)}, as far as all of them have come. Band, or where there "
+        f"are many the bar behind its end: from the lowest to the highest. {_BASELINE}"
+    )
+
+
+def ends_note(groups: Sequence[Group]) -> str:
+    """What the numbers of `end_rows` are."""
+    over = averaged_over(groups)
+    if not over:
+        return "After the last epoch."
+    *most, last = [f"{way}s" if way else "repeated runs" for way in over]
+    words = " and ".join(filter(None, (", ".join(most), last)))
+    return f"Mean over {words} after the last epoch; in brackets from the lowest to the highest."
 
 
 def end_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from sauron_viz.figures import (
     measures,
 )
 from sauron_viz.figures.plot import Plot
-from sauron_viz.figures.trends import moved_lines
+from sauron_viz.figures.trends import has_thirds, moved_lines
 from sauron_viz.runs import RunView
 from sauron_viz.theme import layer_colours
 from sauron_viz.widgets.base import box, show
@@ -31,10 +31,14 @@ _SCALES = [["same", "Same for all"], ["own", "Each its own"]]
 _FORMS = [["curves", "Curves"], ["multiples", "Small multiples"], ["heat", "Heat map"]]
 _LINES = "Solid: encoder; dashed: decoder; dotted: transposed. A dot: the layer lost filters."
 _NOTES = {
-    "curves": f"{_LINES} Shaded: the thirds of the epochs whose means p1 and p2 are compared.",
-    "multiples": f"{_LINES} Short lines: p1 and p2, means of the first and the last third of the epochs; in percent "
-    "how much they differ.",
+    "curves": _LINES,
+    "multiples": _LINES,
     "heat": "Input at the top, output below. A dot: the layer lost filters.",
+}
+_THIRDS = {
+    "curves": "Shaded: the thirds of the epochs whose means p1 and p2 are compared.",
+    "multiples": "Short lines: p1 and p2, means of the first and the last third of the epochs; in percent how much "
+    "they differ.",
 }
 _SAMPLES = {"pairs": "all distances", "reference": "distances to channel 0", "pca": "the first principal component"}
 _WITHIN = ("neighbours", "neighbours_share")
@@ -203,7 +207,8 @@ class LayerTrendsPanel(Panel):
         self._drawn[place] = drawn
         chart.title, chart.source, chart.hint = self._title(wanted, view), view.title, explain(wanted.name)
         thick = f"Thick: {state.layer}." if self.form.value == "curves" and state.layer in self.picker.value else ""
-        note = "" if view.derived else " ".join(filter(None, (_NOTES[self.form.value], thick)))
+        thirds = _THIRDS.get(self.form.value, "") if has_thirds(view.layers["epoch"]) else ""
+        note = "" if view.derived else " ".join(filter(None, (_NOTES[self.form.value], thirds, thick)))
         chart.draw(self._figure(view, wanted), f"{wanted.meaning} {note}".strip())
 
     def _figure(self, view: RunView, wanted: Measure) -> Plot:

@@ -178,6 +178,7 @@ export default {
         const button = el("button", { type: "button", class: "sauron-link", text, "data-open": row.id, title: model.get("opens") });
         return [button];
       }
+      if (first && column.kind === "text") return [el("span", { class: "sauron-name", text })];
       if (column.kind === "percent" && text !== "–") {
         const bar = el("span", { class: "sauron-share", "aria-hidden": "true" });
         bar.style.setProperty("--share", `${Math.min(100, 100 * row[column.key])}%`);

@@ -13,8 +13,9 @@ from sample import SampleRun, Spec, write_run
 from sauron_viz.apps import Dashboard
 from sauron_viz.figures.compare import CURVES, colours, comparison
 from sauron_viz.groups import Group, baseline_of, group_runs, other_settings
+from sauron_viz.labels import tell_apart
 from sauron_viz.runs import Library
-from sauron_viz.widgets.compare import end_rows
+from sauron_viz.widgets.compare import curves_note, end_rows, ends_note
 
 DICE = CURVES[0]
 
@@ -67,7 +68,7 @@ def test_folds_belong_together_and_rivals_stand_alone(tmp_path: Path) -> None:
         origin = {"run": "baseline", "epoch": 3, "how": "cut, then fine-tuned", "trained": True}
         (rival / "run.json").write_text(json.dumps(info | {"derived_from": origin}))
     groups = {group.label: group for group in grouped(tmp_path, "fold", "rival")}
-    assert {label: group.title for label, group in groups.items()} == {"maps": "maps, 2 runs", "l1": "l1, 2 seeds"}
+    assert {label: group.title for label, group in groups.items()} == {"maps": "maps, 2 folds", "l1": "l1, 2 seeds"}
     assert not groups["l1"].is_baseline
     assert not any(view.derived for view in groups["l1"].views), "it was trained, so its trends are shown"
 
@@ -76,6 +77,68 @@ def test_what_differs_tells_groups_of_one_mode_apart(folder: Path) -> None:
     groups = grouped(folder, "sauron", "longer")
     assert {group.label for group in groups} == {"maps, lr 0.25", "maps, lr 0.001"}
     assert other_settings(groups[0], groups[1])[0].startswith("optimizer.lr")
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels"),
+    [
+        (
+            [{"prune.threshold_max": 0.3}, {"prune.threshold_max": 0.5}],
+            ["maps, threshold_max 0.3", "maps, threshold_max 0.5"],
+        ),
+        (
+            [{"epochs": 6, "loss.lambda": 0.5}, {"epochs": 2, "loss.lambda": 0.25}],
+            ["maps, epochs 6, lambda 0.5", "maps, epochs 2, lambda 0.25"],
+        ),
+        ([{"optimizer.name": "adam"}, {"optimizer.name": "sgd"}], ["maps, optimizer adam", "maps, optimizer sgd"]),
+        ([{"epochs": 6}, {"epochs": 6}], ["maps", "maps"]),
+    ],
+)
+def test_labels_name_what_differs(settings: list[dict[str, object]], labels: list[str]) -> None:
+    assert tell_apart(["maps"] * len(settings), settings) == labels
+
+
+def test_of_many_settings_a_label_names_those_that_it_takes() -> None:
+    grid = [
+        {"epochs": 2, "data.steps_per_epoch": 3, "data.folds": None, "prune.threshold_max": top} for top in (0.3, 0.5)
+    ]
+    study = {"epochs": 3, "data.steps_per_epoch": 4, "data.folds": 2, "prune.threshold_max": 0.3}
+    alone = {"epochs": 6, "data.steps_per_epoch": 5, "data.folds": None, "prune.threshold_max": 0.3}
+    assert tell_apart(["maps", "maps", "maps", "maps", "l1"], [*grid, study, alone, study]) == [
+        "maps, epochs 2, threshold_max 0.3",
+        "maps, threshold_max 0.5",
+        "maps, epochs 3",
+        "maps, epochs 6",
+        "l1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("members", "title", "line", "ends"),
+    [
+        ([(1, 0)], "maps", "Line: one run.", "After the last epoch."),
+        ([(1, 0), (2, 0)], "maps, 2 seeds", "differ in their seed only,", "Mean over seeds after"),
+        ([(1, 0), (1, 1)], "maps, 2 folds", "differ in their fold only,", "Mean over folds after"),
+        (
+            [(1, 0), (1, 1), (2, 0), (2, 1)],
+            "maps, 2 seeds × 2 folds",
+            "differ in their seed or fold only,",
+            "Mean over seeds and folds after",
+        ),
+        ([(1, 0), (2, 1)], "maps, 2 runs", "differ in their seed or fold only,", "Mean over seeds and folds after"),
+        ([(1, 0), (1, 0)], "maps, 2 runs", "differ in nothing,", "Mean over repeated runs after"),
+    ],
+)
+def test_what_a_mean_is_over_is_said(
+    tmp_path: Path, members: list[tuple[int, int]], title: str, line: str, ends: str
+) -> None:
+    for place, (seed, fold) in enumerate(members):
+        run = write_run(tmp_path / f"run-{place}", Spec(epochs=1, seed=seed, maps=False))
+        settings(run, "data", folds=2, fold=fold)
+    groups = grouped(tmp_path, "run")
+    assert [group.title for group in groups] == [title]
+    assert line in curves_note(groups)
+    assert ends in ends_note(groups)
 
 
 def test_each_data_set_has_its_own_baseline(folder: Path) -> None:

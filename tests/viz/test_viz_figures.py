@@ -22,7 +22,7 @@ from sauron_viz.figures import (
     measures,
     progress_lines,
 )
-from sauron_viz.figures.trends import CUTS, moved_lines
+from sauron_viz.figures.trends import CUTS, has_thirds, moved_lines
 from sauron_viz.reasons import reason
 from sauron_viz.runs import Library, RunView
 from sauron_viz.theme import cividis, dark_swaps, layer_colours, palette
@@ -55,7 +55,21 @@ def test_the_means_of_the_thirds_are_those_that_the_change_is_told_from(view: Ru
     assert first.y[0] == pytest.approx(rows["dip"].iloc[:4].mean())
     assert 100 * (last.y[0] / first.y[0] - 1) == pytest.approx(change(rows["epoch"].tolist(), rows["dip"].tolist()))
     bands = [(shape.x0, shape.x1) for shape in figure.layout.shapes]
-    assert bands == [(1, 4), (9, 12)]
+    assert bands == [(0.5, 4.5), (8.5, 12.5)]
+
+
+@pytest.mark.parametrize("epochs", [2, 4, 12])
+def test_the_means_of_short_runs_are_seen_and_their_labels_stay_inside(view: RunView, epochs: int) -> None:
+    table = view.layers.query("epoch <= @epochs")
+    figure = measure_lines(table, view.info.layers, measure("dip"), ["enc_conv_2"], highlight="enc_conv_2").figure()
+    marks = [trace for trace in figure.data if trace.name in ("p1", "p2")]
+    assert bool(marks) == has_thirds(table["epoch"]) == (epochs > 2)
+    assert all(shape.x1 - shape.x0 >= 1 for shape in figure.layout.shapes)
+    assert len(figure.layout.shapes) == len(marks)
+    for mark, at, place in zip(marks, (1, epochs), ("top right", "top left"), strict=False):
+        labelled = [x for x, text in zip(mark.x, mark.text, strict=True) if text]
+        assert (labelled, mark.textposition) == ([at], place)
+        assert ("markers" in mark.mode) == (mark.x[0] == mark.x[1])
 
 
 def test_moved_lines_are_those_of_the_figure(view: RunView) -> None:

@@ -201,6 +201,26 @@ def test_narrow_screens_show_it_in_one_column(chromium: Any, dashboard: Served, 
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.soak
+def test_a_legend_of_many_lines_takes_nothing_from_the_plot(
+    serve: Callable[..., Served], chromium: Any, tmp_path: Path
+) -> None:
+    for epochs in range(1, 13):
+        write_run(tmp_path / f"run-{epochs}", Spec(epochs=epochs, maps=False))
+    url = f"{serve(tmp_path).url}?tab=compare"
+    heights = []
+    for query in ("&with=run-1&with=run-2", ""):
+        with clean_page(chromium) as page:
+            page.set_viewport_size({"width": 820, "height": 900})
+            page.goto(f"{url}{query}")
+            page.wait_for_selector(".sauron-chart[data-ready=yes] >> visible=true")
+            plot = page.locator(".sauron-plot >> visible=true").first
+            heights.append(plot.evaluate("(plot) => [plot._fullLayout._size.h, plot.clientHeight]"))
+    (few, low), (many, high) = heights
+    assert many == pytest.approx(few, abs=3)
+    assert high > low + 30
+
+
 def test_every_panel_follows_a_run_that_grows(serve: Callable[..., Served], page: Any, tmp_path: Path) -> None:
     run = SampleRun(tmp_path / "live", Spec(every=2)).run(until=5)
     page.goto(f"{serve(tmp_path).url}?tab=pruning")

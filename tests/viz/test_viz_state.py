@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from asking import ask
-from sample import SampleRun, Spec
+from sample import SampleRun, Spec, write_run
 
 from sauron_train.analysis.tables import neighbours
 from sauron_viz.apps import Dashboard, FeatureMapExplorer, PruningProgress
@@ -191,6 +191,14 @@ def test_measures_and_layers_choose_the_lines(app: Dashboard) -> None:
     assert "Threshold" in panel.charts[0].title
     panel.picker.value = []
     assert panel.charts[0].figure == ""
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(2, False), (4, True)])
+def test_thirds_are_spoken_of_where_there_are_any(tmp_path: Path, epochs: int, told: bool) -> None:
+    write_run(tmp_path / "short", Spec(epochs=epochs, maps=False))
+    app = Dashboard(tmp_path)
+    app.state.tab = "trends"
+    assert ("Shaded" in app.panels["trends"].charts[0].note) == told
 
 
 def test_terms_are_explained_where_they_stand(app: Dashboard) -> None:
