@@ -34,7 +34,7 @@ from websockets.sync.client import connect
 from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 
-SETTINGS = ("epochs=100000", "prune.enabled=false", "data.workers=0", "maps.every=5")
+SETTINGS = ("epochs=2000", "prune.enabled=false", "data.workers=0", "maps.every=5")
 # The states of all widgets of a page take hundreds of kilobytes, anything else it is told at once does not.
 STATES_BYTES = 50_000
 SETTLED_S = 5

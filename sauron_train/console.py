@@ -65,8 +65,8 @@ def print_summary(out: Path) -> None:
         f"\n[bold]{escape(finished.name)}[/]: validation Dice {last['val_dice']:.3f}, "
         f"{share(last['filters'], filters)} of the filters, {share(last['parameters'], info.parameters)} of the "
         f"parameters and {share(last['flops'], info.flops)} of the FLOPs are left\n"
-        f"See it: [bold]sauron-viz serve {escape(str(out.parent))}[/]   "
-        f"Score it: [bold]sauron-train evaluate {escape(str(out))}[/]",
+        f"See it: [bold]sauron-viz serve {escape(quote(str(out.parent)))}[/]   "
+        f"Score it: [bold]sauron-train evaluate {escape(quote(str(out)))}[/]",
         highlight=False,
         soft_wrap=True,
     )

@@ -13,14 +13,38 @@ from sauron_train.presets import PRESETS
 _PASSING = ("name", "description", "probe", "maps", "hardware", "data.workers")
 
 
+# `<<`, which lays one table under another.
+_MERGED = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would quietly take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A table, whose keys are looked at first."""
+        found: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGED:
+                if key.value in found:
+                    raise _TwiceError(f"{key.value!r} is given twice (line {key.start_mark.line + 1}); leave one out")
+                found.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _TwiceError(Exception):
+    pass
+
+
 def load_yaml(text: str, source: str) -> dict[str, Any]:
     """Parse YAML that must be a table of keys.
 
     Raises:
-        ConfigError: not YAML, or not a table; `source` is named in the message.
+        ConfigError: not YAML, not a table, or a key is there twice; `source` is named in the message.
     """
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
+    except _TwiceError as error:
+        raise ConfigError(f"{source}: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -26,6 +26,8 @@ _MUST = {
     "less_than_equal": "must be at most {le:g}",
     "model_type": "must be a section with keys of its own",
     "dict_type": "must be a table of keys and values",
+    "list_type": "must be a list in brackets",
+    "too_short": "must have at least {min_length}",
 }
 LISTS_KEYS = "`sauron-train describe RECIPE --config` lists all keys"
 

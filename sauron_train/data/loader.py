@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -102,6 +104,12 @@ def batch_sizes(patches: TrainingPatches, batch_size: int) -> list[int]:
     return [min(batch_size, count - start) for start in range(0, count, batch_size)]
 
 
+def _end_quietly(_worker: int) -> None:
+    """Told to stop, as all of a job are at once, a worker ends well: PyTorch raises an error over any other end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
 def _new_loader(patches: TrainingPatches, config: Config, share: Share) -> DataLoader[Batch]:
     workers = config.data.workers
     return DataLoader(
@@ -109,6 +117,7 @@ def _new_loader(patches: TrainingPatches, config: Config, share: Share) -> DataL
         batch_sampler=EpochBatches(patches, config.data.batch_size, share),
         num_workers=workers,
         collate_fn=collate,
+        worker_init_fn=_end_quietly,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available() and config.hardware.accelerator != "cpu",
         # A generator of its own: starting an epoch must not draw from the one that training is seeded with.

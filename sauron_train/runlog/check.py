@@ -149,8 +149,12 @@ def _read_files(
         if content is not None:
             found.whole[name] = content
     on_progress(total, total, "")
-    if unlisted:
-        what = f"{unlisted} files have no checksum: an earlier version wrote them, or the list is damaged"
+    # The list is written with the first epoch.
+    if unlisted and tables.last:
+        which = "a file has" if unlisted == 1 else f"{unlisted} files have"
+        what = (
+            f"{which} no checksum: an earlier version wrote {'it' if unlisted == 1 else 'them'}, or the list is damaged"
+        )
         found.findings.append(Finding("not listed", CHECKSUMS, what, "they are listed, if they can be read"))
 
 

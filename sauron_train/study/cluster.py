@@ -13,6 +13,7 @@ import math
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ import yaml
 from sauron_train.errors import ConfigError
 from sauron_train.runlog.files import write_json
 from sauron_train.study.schedule import Handle
-from sauron_train.study.work import Work, state
+from sauron_train.study.work import Work, deaf_to, state
 
 if TYPE_CHECKING:
     import submitit
@@ -110,9 +111,12 @@ class Cluster:
 
     def __init__(self, folder: Path, executor: ExecutorName, parameters: dict[str, Any], jobs: int | None) -> None:
         self.jobs = jobs
-        self._folder, self._name = folder / JOBS, executor
+        self._folder, self._name, self._parameters = folder / JOBS, executor, parameters
         self._submitit = _import()
-        self._executor = self._make(parameters)
+        # An executor makes its folder, and the study's is made only when nothing speaks against it any more.
+        with tempfile.TemporaryDirectory() as elsewhere:
+            self._make(Path(elsewhere))
+        self._executor: Any = None
 
     def start(self, work: Work) -> Handle:
         """Submit a run, or watch the job that it has already."""
@@ -125,12 +129,15 @@ class Cluster:
                 f"run {work.folder.name} is training on this machine, outside of any job; wait until it is done, or "
                 "stop it"
             )
+        self._executor = self._executor or self._make(self._folder)
         self._executor.update_parameters(name=work.folder.name)
         # Its token is written down first: a study that is killed before it knows the job's number submits the run once
         # more, and the first job gives up when its turn comes.
         written = {"executor": self._name, "token": uuid.uuid4().hex}
         write_json(record, written)
-        job = self._executor.submit(Job(work, record, written["token"]))
+        with deaf_to(signal.SIGINT):
+            # A job on this machine would otherwise end by the Ctrl-C that is meant for who watches it.
+            job = self._executor.submit(Job(work, record, written["token"]))
         write_json(record, written | {"job": job.job_id})
         return _Submitted(work, job)
 
@@ -141,8 +148,8 @@ class Cluster:
         end = " (`scancel` ends one)" if self._name == "slurm" else ""
         return f"stopped watching; {len(handles)} jobs go on{end}, and the same command watches them again"
 
-    def _make(self, parameters: dict[str, Any]) -> Any:
-        wanted = {"timeout_min": _LONG_MIN, **parameters} if self._name == "local" else parameters
+    def _make(self, folder: Path) -> Any:
+        wanted = {"timeout_min": _LONG_MIN, **self._parameters} if self._name == "local" else self._parameters
         if not {"timeout_min", "slurm_time"} & wanted.keys():
             raise ConfigError("say how long a job may take at a time, in minutes, as in --slurm timeout_min=1440")
         for key in ("nodes", "tasks_per_node"):
@@ -150,7 +157,7 @@ class Cluster:
                 raise ConfigError(f"--slurm {key}={wanted[key]}: a run is one process, so {key} must be 1")
         try:
             executor = self._submitit.AutoExecutor(
-                self._folder / "%j", cluster=self._name, **{f"{self._name}_max_num_timeout": _MOST_REQUEUES}
+                folder / "%j", cluster=self._name, **{f"{self._name}_max_num_timeout": _MOST_REQUEUES}
             )
             executor.update_parameters(**wanted)
         except RuntimeError:

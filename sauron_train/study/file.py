@@ -58,7 +58,7 @@ class Study(Section):
     set_: Keys = Field({}, alias="set", description="keys of the recipe that are others in every arm")
     arms: dict[str, Arm | RivalArm] = Field(min_length=1, description="name of a setting to what is special to it")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        {}, description="key to its values: every arm but rivals is trained with all combinations of them"
+        {}, description="key to its values: arms are trained with all combinations of those that they do not set"
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
     folds: int | None = Field(None, ge=2, description="cross-validation with so many folds, for every seed")
@@ -92,9 +92,9 @@ class Study(Section):
             raise ValueError(f"arm {name} is a rival, for which a grid leaves open what it is matched with; write arms")
         for key, other in (("of", arm.of), ("match", arm.match)):
             if other not in self.arms:
-                raise ValueError(f"{key} of arm {name} is {other!r}, which is no arm{_near(other, self.arms)}")
+                raise ValueError(f"{key!r} of arm {name} is {other!r}, which is no arm{_near(other, self.arms)}")
             if isinstance(self.arms[other], RivalArm):
-                raise ValueError(f"{key} of arm {name} is {other}, a rival itself; name an arm that is trained")
+                raise ValueError(f"{key!r} of arm {name} is {other}, a rival itself; name an arm that is trained")
 
 
 def load(path: Path) -> Study:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sauron_train.console import console
 from sauron_train.errors import ConfigError
+from sauron_train.study.cluster import job_parameters
 from sauron_train.study.endings import how_to_look, write_tables
 from sauron_train.study.file import Study, load
 from sauron_train.study.folder import check_folder, keep_copy, working_in
@@ -70,7 +71,10 @@ def carry_on(order: Order) -> int:
     wanted = [run for run in planned if run.wanted]
     works = {run.name: Work.of(run, study.evaluate) for run in wanted}
     console.print(_summary(study, wanted, works), highlight=False, soft_wrap=True)
+    if not order.table_only:
+        _check_data(wanted, works)
     if order.dry_run:
+        job_parameters(order.slurm)
         console.print(_listing(wanted, works))
         commands = [join(["sauron-train", *words]) for run in wanted if (words := works[run.name].next_words())]
         # Not in the table, whose cells wrap: they are there to be copied.
@@ -85,6 +89,15 @@ def carry_on(order: Order) -> int:
         keep_copy(out, study, asked)
         problems = _train(wanted, works, runner)
     return STOPPED if problems is None else _end(study, planned, out, problems)
+
+
+def _check_data(wanted: Sequence[Planned], works: Mapping[str, Work]) -> None:
+    """Once for all runs, and before anything is made."""
+    missing = {run.data: run.arm for run in wanted if works[run.name].next_words() and not Path(run.data).is_dir()}
+    for data, arm in missing.items():
+        raise ConfigError(
+            f"there is no folder {data}, which arm {arm} is to be trained on; name the data set's with --data"
+        )
 
 
 def _train(wanted: Sequence[Planned], works: Mapping[str, Work], runner: Runner) -> dict[str, str] | None:
@@ -102,7 +115,7 @@ def _runner(order: Order, out: Path) -> Runner:
         if order.slurm:
             raise ConfigError("--slurm says what jobs ask for, but --executor processes submits none; leave one out")
         return Processes(order.jobs or 1)
-    from sauron_train.study.cluster import Cluster, job_parameters  # noqa: PLC0415
+    from sauron_train.study.cluster import Cluster  # noqa: PLC0415
 
     # Jobs of this machine share it; those of a cluster wait in its queue.
     at_once = order.jobs or (1 if order.executor == "local" else None)

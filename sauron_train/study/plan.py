@@ -68,10 +68,10 @@ class Planned:
     setting: str = ""
     grid: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    @property
-    def beside(self) -> tuple[str, int, int | None]:
-        """What runs have in common that are compared with each other: values of the grid, seed and fold."""
-        return self.arm.removeprefix(self.setting), self.seed, self.fold
+    def is_beside(self, baseline: Planned) -> bool:
+        """Whether it is compared with that run: of the same seed and fold, and of no other value of the grid."""
+        alike = all(self.grid.get(key) == value for key, value in baseline.grid.items())
+        return alike and (self.seed, self.fold) == (baseline.seed, baseline.fold)
 
 
 def plan(study: Study, asked: Asked) -> list[Planned]:
@@ -89,7 +89,7 @@ def plan(study: Study, asked: Asked) -> list[Planned]:
     for seed, fold in itertools.product(study.seeds, folds):
         for name, arm in study.arms.items():
             if isinstance(arm, Arm):
-                for grid in _grid(study):
+                for grid in _grid(study, arm):
                     _add(planned, _trained(study, name, arm, grid, asked, seed, fold))
         for name, arm in study.arms.items():
             if isinstance(arm, RivalArm):
@@ -188,9 +188,12 @@ def _wanted(study: Study, name: str, asked: Asked, seed: int) -> bool:
     return any(isinstance(arm, RivalArm) and name in (arm.of, arm.match) for arm in rivals)
 
 
-def _grid(study: Study) -> Iterator[Keys]:
-    for values in itertools.product(*study.grid.values()):
-        yield dict(zip(study.grid, values, strict=True))
+def _grid(study: Study, arm: Arm) -> Iterator[Keys]:
+    """All combinations, without the keys that the arm gives itself: a baseline with λ = 0 is one for every λ."""
+    own = {change.partition("=")[0] for change in as_changes(arm.set_)}
+    left = {key: values for key, values in study.grid.items() if key not in own}
+    for values in itertools.product(*left.values()):
+        yield dict(zip(left, values, strict=True))
 
 
 def _add(planned: dict[str, Planned], run: Planned) -> None:

@@ -62,7 +62,7 @@ _WHO = ("run", "arm", "seed", "fold", "status", "dataset", "data", "mode", "epoc
 
 
 def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
-    """One row per run that was begun, in the order of the plan.
+    """One row per run that is wanted or was begun, in the order of the plan.
 
     Returns:
         run, arm, the keys of the grid, seed, fold, status, dataset, data (its fingerprint), mode, epochs; dice and
@@ -73,26 +73,24 @@ def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
         and `*_difference` to the baseline of the same seed, fold and data. Runs that are not finished have no more
         than what they are.
     """
-    begun = [run for run in planned if state(run.folder) != "absent"]
-    rows = [_row(run) for run in begun]
-    grid = [key for run in planned[:1] for key in run.grid]
+    planned = [run for run in planned if run.wanted or state(run.folder) != "absent"]
+    rows = [_row(run) for run in planned]
+    grid = list(dict.fromkeys(key for run in planned for key in run.grid))
     heads = [*_WHO[:2], *grid, *_WHO[2:]]
     table = pd.DataFrame(rows, columns=list(dict.fromkeys([*heads, *(key for row in rows for key in row)])))
     for column in (name for name in _COMPARED if name in table and baseline is not None):
-        found = list(zip(begun, table["data"], table[column], strict=True))
-        # Of the same data only: a study may have been gone on with on another data set.
-        of_baseline = {(run.beside, data): value for run, data, value in found if run.setting == baseline}
+        found = list(zip(planned, table["data"], table[column], strict=True))
         table[f"{column}_difference"] = [
-            math.nan if run.setting == baseline else value - of_baseline.get((run.beside, data), math.nan)
+            math.nan if run.setting == baseline else value - _of_baseline(run, data, found, baseline)
             for run, data, value in found
         ]
     return table
 
 
 def arm_rows(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm: how many finished runs, and mean, sd, smallest and largest of every measure."""
+    """One row per arm, also one whose runs all failed: how many are finished; mean, sd and range of every measure."""
     rows = []
-    for arm, group in _finished(runs).groupby("arm", sort=False):
+    for arm, group in _by_arm(runs):
         row: dict[str, Any] = {"arm": arm, "runs": len(group)}
         for measure in _present(runs):
             values = group[measure.column].dropna()
@@ -107,13 +105,24 @@ def shown_arms(runs: pd.DataFrame, brief: bool = False) -> tuple[list[str], list
     measures = [measure for measure in _present(runs) if measure.brief or not brief]
     rows = [
         [str(arm), str(len(group)), *(measure.cell(group[measure.column]) for measure in measures)]
-        for arm, group in _finished(runs).groupby("arm", sort=False)
+        for arm, group in _by_arm(runs)
     ]
     return ["arm", "runs", *(measure.heading for measure in measures)], rows
 
 
+def _of_baseline(run: Planned, data: Any, found: Sequence[tuple[Planned, Any, float]], baseline: str | None) -> float:
+    # Of the same data only: a study may have been gone on with on another data set.
+    known = (v for other, d, v in found if other.setting == baseline and d == data and run.is_beside(other))
+    return next(known, math.nan)
+
+
 def _finished(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["status"] == "finished"]
+
+
+def _by_arm(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    done = _finished(runs)
+    return [(arm, done[done["arm"] == arm]) for arm in dict.fromkeys(runs["arm"])]
 
 
 def _present(runs: pd.DataFrame) -> list[Measure]:
@@ -125,6 +134,8 @@ def _row(planned: Planned) -> dict[str, Any]:
     who: dict[str, Any] = {"run": planned.name, "arm": planned.arm, **planned.grid, "seed": planned.seed, "fold": -1}
     if planned.fold is not None:
         who["fold"] = planned.fold
+    if state(planned.folder) == "absent":
+        return who | {"status": "not begun"}
     try:
         run = Run(planned.folder)
         info, epochs = run.info, run.epochs()

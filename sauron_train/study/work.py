@@ -64,7 +64,8 @@ class Work:
     def start(self, words: tuple[str, ...], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start a command in a session of its own, so that a Ctrl-C in the terminal reaches it once only: by us."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log, _deaf_to_preemption():
+        # A cluster tells all processes of a job that it will be ended; the one that starts this one answers for both.
+        with self.log.open("ab") as log, deaf_to(signal.SIGUSR2):
             log.write(f"{_COMMAND}{' '.join(words)}\n".encode())
             log.flush()
             return subprocess.Popen(
@@ -113,12 +114,9 @@ def state(folder: Path) -> State:
 
 
 @contextmanager
-def _deaf_to_preemption() -> Iterator[None]:
-    """What is started inside the block does not hear the signal by which a cluster announces that a job will be ended.
-
-    All processes of the job are told; the one that started this one answers for both.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+def deaf_to(number: signal.Signals) -> Iterator[None]:
+    """What is started inside the block does not hear a signal; this process hears it after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
     finally:

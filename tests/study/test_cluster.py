@@ -8,8 +8,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 from small import epochs_of, small, trained_alike, until, words
+from typer.testing import CliRunner
 
+from sauron_train.cli import app
 from sauron_train.errors import ConfigError
 from sauron_train.experiment import Experiment
 from sauron_train.runlog import Run
@@ -82,6 +85,19 @@ def test_a_number_that_is_another_process_now_is_no_job(tmp_path: Path) -> None:
     handle = Cluster(tmp_path, "local", {}, 1).start(work)
     until(handle.ended)
     assert "no_such_recipe" in handle.problem
+
+
+@pytest.mark.usefixtures("_same_threads")
+def test_a_study_begins_with_jobs(phantom: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "runs", tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"recipe": "phantom2d", "arms": {"a": {}, "b": {"loss.lambda": 0}}}))
+    order = ["study", str(file), "--data", str(phantom), "--out", str(out), "--executor", "local"]
+    wrong = CliRunner().invoke(app, [*order, "--slurm", "nodes=2", *words("epochs=1")])
+    assert "nodes must be 1" in str(wrong.exception)
+    assert not out.exists(), "nothing is made before all is well"
+    done = CliRunner().invoke(app, [*order, "--jobs", "2", *words("epochs=1", "prune.last_epoch=1")])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert {Run(out / f"{arm}_seed_0").status for arm in "ab"} == {"finished"}
 
 
 def test_a_job_that_fails_says_why(tmp_path: Path) -> None:

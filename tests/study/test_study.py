@@ -131,6 +131,15 @@ def assert_guarded(file: Path, out: Path) -> None:
     assert list(pd.read_csv(out / "results.csv")["run"]) == ["baseline_seed_0"]
 
 
+def test_data_that_are_not_there_are_missed_once_and_before_anything_is_made(file: Path, tmp_path: Path) -> None:
+    for more in ([], ["--dry-run"]):
+        result = study(file, "--data", tmp_path / "nowhere", "--out", tmp_path / "runs", *more, *words())
+        assert "nowhere, which arm baseline is to be trained on; name the data set's with --data" in str(
+            result.exception
+        )
+        assert not (tmp_path / "runs").exists()
+
+
 def test_nothing_finished_makes_no_table(file: Path, tmp_path: Path) -> None:
     result = study(file, "--out", tmp_path / "runs", "--table", *words())
     assert "is finished yet, so there is nothing to make a table of" in str(result.exception)

@@ -17,7 +17,7 @@ from sauron_train.study.file import load
 from sauron_train.study.folder import COPY, check_folder, keep_copy, working_in
 from sauron_train.study.plan import Asked, Planned, as_changes, by_arm, plan
 from sauron_train.study.processes import visible_gpus
-from sauron_train.study.results import run_rows
+from sauron_train.study.results import arm_rows, run_rows
 from sauron_train.study.tabular import latex, markdown
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.yaml"))
@@ -102,9 +102,24 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
         (window, threshold) for window in (2, 3) for threshold in (0.25, 0.5)
     }
     for run in (run for run in runs if run.setting == "sauron"):
-        (base,) = (other for other in runs if other.setting == "baseline" and other.beside == run.beside)
+        (base,) = (other for other in runs if other.setting == "baseline" and run.is_beside(other))
         assert base.config.loss.window == run.config.loss.window, "what it is compared with"
         assert base.config.prune.threshold_max == run.config.prune.threshold_max
+
+
+def test_what_an_arm_sets_itself_is_not_gone_through(tmp_path: Path) -> None:
+    grid = {"loss.lambda": [0.1, 1], "loss.window": [2, 3]}
+    runs = planned(written(tmp_path, grid=grid))
+    assert [run.name for run in runs if run.setting == "baseline"] == [
+        "baseline_window_2_seed_0",
+        "baseline_window_3_seed_0",
+    ]
+    assert {run.config.loss.lambda_ for run in runs if run.setting == "baseline"} == {0}
+    sauron = [run for run in runs if run.setting == "sauron"]
+    assert len(sauron) == 4
+    for run in sauron:
+        (base,) = (other for other in runs if other.setting == "baseline" and run.is_beside(other))
+        assert base.config.loss.window == run.config.loss.window
 
 
 def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +148,11 @@ def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path, mo
 def test_the_table_of_runs_tells_the_values_of_the_grid(tmp_path: Path) -> None:
     path = written(tmp_path, grid={"loss.window": [2, 3], "data.patch": [[32, 32], [64, 64]]})
     runs = planned(path, out=tmp_path / "out")
-    for run in runs:
+    for run in runs[1:]:
         run.folder.mkdir(parents=True)
     table = run_rows(runs, None)
+    assert list(table["status"]) == ["not begun", *["damaged"] * 7]
+    assert len(arm_rows(table)) == 8, "an arm without a finished run is not left out"
     assert list(table.columns[:5]) == ["run", "arm", "data.patch", "loss.window", "seed"]
     assert list(table["loss.window"]) == [2, 3] * 4
     assert list(table["data.patch"])[1:3] == [[32, 32], [64, 64]]
@@ -192,21 +209,22 @@ def test_keys_are_written_as_they_are_read() -> None:
     [
         ({"arm": {}}, "unknown key 'arm'; did you mean 'arms'"),
         ({"xyzzy": 1}, "unknown key 'xyzzy'; docs/studies.md lists all keys"),
-        ({"arms": {}}, "arms"),
+        ({"arms": {}}, r"arms must have at least 1 \(it is {}\)"),
         ({"arms": {"a b": {}}}, "arm 'a b' names folders"),
         ({"arms": {"a": 3}}, "arm a must be a table of keys and values"),
         ({"arms": {"a": {"loss.lamda": 1}}}, r"arm a: unknown key 'loss\.lamda'; did you mean 'loss\.lambda'"),
         ({"arms": {"a": {"recipe": "phantom2"}}}, "arm a: there is no recipe 'phantom2'; did you mean 'phantom2d'"),
         ({"arms": {"a": {}, "b": {"match": "a"}}}, "arm b has match, which is for rivals; say which one it is"),
         ({"arms": {"a": {}, "b": {"rival": "l2", "of": "a"}}}, "arm b: rival must be 'fpgm' or 'l1'"),
-        ({"arms": {"sauron": {}, "b": {"rival": "l1"}}}, "of of arm b is 'baseline', which is no arm"),
+        ({"arms": {"sauron": {}, "b": {"rival": "l1"}}}, "'of' of arm b is 'baseline', which is no arm"),
         ({"arms": {"base": {}, "b": {"rival": "l1", "of": "bas", "match": "base"}}}, "did you mean 'base'"),
         (
             {"arms": {"a": {"prune.enabled": False}, "b": {"rival": "l1", "of": "a", "match": "a"}}},
             "arm b is matched with a, which is not pruned",
         ),
         ({"arms": {"a": {}, "b": {"rival": "l1", "of": "a", "match": "a"}}, "grid": {"seed": [1]}}, "is a rival, for"),
-        ({"grid": {"loss.window": []}}, "grid.loss.window"),
+        ({"grid": {"loss.window": []}}, r"grid\.loss\.window must have at least 1 \(it is \[\]\)"),
+        ({"grid": {"loss.window": 2}}, r"grid\.loss\.window must be a list in brackets \(it is 2\)"),
         ({"grid": {"loss.window": [2, 2]}}, "two runs of the study would be called baseline_window_2_seed_0"),
         ({"seeds": [0, 0]}, "names one twice"),
         ({"seeds": [-1]}, "seeds.0 must be at least 0"),

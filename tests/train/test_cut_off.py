@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -124,6 +125,23 @@ def test_between_any_two_writes(begun: Run, whole: Run, writes: int, tmp_path: P
     for at in range(1, writes + 1):
         cut_off_and_resume(begun, whole, tmp_path / str(at), at)
         shutil.rmtree(tmp_path / str(at))
+
+
+def test_all_processes_of_a_run_may_be_told_to_stop(phantom: Path, tmp_path: Path) -> None:
+    """As `timeout` and batch systems do; the workers that load data hear it too."""
+    program = [sys.executable, "-m", "sauron_train", "run", "--recipe", "phantom2d", "--data", str(phantom)]
+    words = ["--out", str(tmp_path / "run"), "--set", "epochs=500", "--set", "data.workers=2"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*program, *words], stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert any(line.split()[:1] == ["1"] for line in iter(process.stdout.readline, "")), "an epoch"
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.stdout.read()
+    assert process.returncode == 130
+    assert "sauron-train resume" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.soak
