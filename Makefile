@@ -19,7 +19,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,--constraint con
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench lint format clean
+.PHONY: help setup demo test soak lowest audit bench lint format clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -49,6 +49,19 @@ test: setup lint ## Check style and types, run all tests (JOBS=1: one after the 
 soak: setup ## Run the long tests, which `make test` leaves out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m soak
 
+lowest: setup ## Run the tests with the oldest versions that pyproject.toml allows (torch as elsewhere)
+	$(BIN)/pip install --quiet 'uv>=0.5'
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
+	$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
+		$(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'
+	$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --no-deps 'dynamic-network-architectures>=0.4,<0.5'
+# What old versions warn of has been mended in newer ones.
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal -W default
+
+audit: setup ## Look for known vulnerabilities in all that is installed
+	$(BIN)/pip install --quiet 'pip-audit>=2.7'
+	$(BIN)/pip-audit --skip-editable
+
 bench: setup ## Measure again what docs/performance.md says (some forty minutes on two cores)
 	@test -d $(DEMO)/phantom || $(BIN)/sauron-train phantom $(DEMO)/phantom
 	$(BIN)/python benchmarks/step.py --threads 1
@@ -67,4 +80,4 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment and the demo
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-lowest demo

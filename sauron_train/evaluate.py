@@ -74,7 +74,7 @@ def dataset_of(run: Run, data: Path | None) -> Dataset:
         DataError: it is not there, or it is another one: scores could then count cases the network was trained on.
     """
     info = run.info
-    dataset = read_dataset(data or Path(info.data_root))
+    dataset = read_dataset(data or Path(info.data_root), run.config.data.discard)
     if dataset.fingerprint != info.fingerprint:
         raise DataError(
             f"{dataset.root} is not the data set that run {run.name} was trained on, or has changed since; "

@@ -82,7 +82,8 @@ class Experiment:
             DataError: anything wrong with the data.
             ConfigError: a configuration that does not fit it.
         """
-        dataset = without(data if isinstance(data, Dataset) else read_dataset(data), config.data.discard)
+        discarded = config.data.discard
+        dataset = without(data if isinstance(data, Dataset) else read_dataset(data, discarded), discarded)
         check_channels(dataset, config)
         split = split_cases(dataset, config.data, config.seed)
         cases = (*split.train, *split.validation)
@@ -98,7 +99,11 @@ class Experiment:
             validation=tuple(validation_case(volume, config) for volume in validation),
             probe=probe(validation, config),
             geometry=Geometry.of_volumes(train),
-            remarks=(*dataset.remarks, *remarks.of_volumes(train, validation)),
+            remarks=(
+                *dataset.remarks,
+                *remarks.of_volumes(train, validation),
+                *remarks.of_patches(train, config),
+            ),
         )
 
     def training_loader(self, epoch: int, share: Share = ALONE) -> DataLoader[Batch]:

@@ -18,6 +18,7 @@ import yaml
 
 from sauron_train.config import NetworkConfig, parse
 from sauron_train.data.survey import SAME, Survey
+from sauron_train.data.words import counted
 from sauron_train.errors import ConfigError
 from sauron_train.memory import step_memory
 from sauron_train.runlog.schema import Array
@@ -222,7 +223,7 @@ def _epoch(seen: Survey, dim: int, axis: int, batch: int) -> Iterator[Choice]:
 
 def _foreground(seen: Survey) -> tuple[float, str]:
     share = sum(seen.share.values())
-    told = f"{100 * share:.2g} % of the voxels are labelled (in {seen.looked} cases)"
+    told = f"{100 * share:.2g} % of the voxels are labelled (in {counted(seen.looked, 'case')})"
     if share < _RARE:
         return 0.5, f"{told}: half of the patches are put on what is"
     return 0.33, f"{told}: a third of the patches are put on what is"
@@ -307,7 +308,7 @@ def _pruning() -> Iterator[Choice]:
 
 def _description(seen: Survey) -> str:
     structures = ", ".join(name for name, value in seen.dataset.labels.items() if value)
-    return f"{seen.dataset.name}: {structures}; planned from {len(seen.dataset.cases)} cases"
+    return f"{seen.dataset.name}: {structures}; planned from {counted(len(seen.dataset.cases), 'case')}"
 
 
 def _wrapped(why: str, width: int = 110) -> list[str]:

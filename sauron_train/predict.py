@@ -62,8 +62,12 @@ class Output:
         """The cases that are still to be segmented.
 
         Raises:
-            DataError: an image would be written over, or a file is there and `existing` is to refuse.
+            DataError: the folder cannot be one, an image would be written over, or a file is there and `existing` is
+                to refuse.
         """
+        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
+        if not existing.is_dir():
+            raise DataError(f"{existing} is a file; name a folder for the label maps with --out")
         images = {image.resolve() for case in cases for image in case.images}
         every = [path for case in cases for path in self.files(case)]
         if twice := next((path for path in every if every.count(path) > 1), None):

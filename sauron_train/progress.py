@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from sauron_train.data.words import counted
+
 if TYPE_CHECKING:
     # Run folders are read with pandas, and --help is to answer at once.
     from sauron_train.runlog import EpochRow, RunInfo
@@ -79,7 +81,7 @@ class Terminal(Observer):
         """Say what is trained on what, and how."""
         self._info = info
         self.console.print(
-            f"[bold]{escape(info.dataset)}[/]: {len(info.train_cases)} cases to train on, "
+            f"[bold]{escape(info.dataset)}[/]: {counted(len(info.train_cases), 'case')} to train on, "
             f"{len(info.validation_cases)} to validate, on {escape(info.device)}\n"
             f"U-Net with {sum(layer.filters for layer in info.layers):,} filters in {len(info.layers)} layers, "
             f"{info.parameters:,} parameters, {info.flops / 1e9:.2f} GFLOPs per patch"

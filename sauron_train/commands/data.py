@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -14,7 +15,14 @@ from rich.table import Table
 
 from sauron_train.commands.options import CacheOption, DataSetOption, MachineOption, RecipeOption, SetOption, config_of
 from sauron_train.console import bar, console, stopped
+from sauron_train.data.words import counted, listed
 from sauron_train.errors import DataError
+
+if TYPE_CHECKING:
+    # --help is to answer at once.
+    from sauron_train.data.prepare import Prepared
+    from sauron_train.data.survey import Survey
+    from sauron_train.plan import Choice
 
 
 def phantom(
@@ -52,32 +60,62 @@ def init(
     A beginning that works, to be read and changed: what the network sees, how deep it is, how intensities are scaled,
     what is drawn at random, when filters go.
     """
-    from sauron_train.data.datasets import read_dataset  # noqa: PLC0415
-    from sauron_train.data.survey import survey  # noqa: PLC0415
-    from sauron_train.memory import default_memory  # noqa: PLC0415
-    from sauron_train.plan import as_recipe, plan  # noqa: PLC0415
-
     refuse_file(out, (".yaml", ".yml"))
-    with stopped("stopped; nothing was written"), bar("looking") as advance:
-        seen = survey(read_dataset(data), look_at, seed, advance)
-    choices = plan(seen, out.stem, default_memory() if memory is None else int(memory * 2**30), dim)
-    write_file(out, as_recipe(choices))
+    with stopped("stopped; nothing was written"):
+        from sauron_train.data.datasets import read_dataset  # noqa: PLC0415
+        from sauron_train.data.survey import survey  # noqa: PLC0415
+        from sauron_train.memory import default_memory  # noqa: PLC0415
+        from sauron_train.plan import as_recipe, plan  # noqa: PLC0415
+
+        with bar("looking") as advance:
+            seen = survey(read_dataset(data), look_at, seed, advance)
+        choices = plan(seen, out.stem, default_memory() if memory is None else int(memory * 2**30), dim)
+        recipe = as_recipe(choices)
+    write_file(out, recipe)
+    _print_choices(choices)
+    _print_notes(seen.dataset.remarks)
+    if seen.without:
+        console.print(
+            f"[bold]Nothing is labelled in {len(seen.without)} of {counted(seen.looked, 'case')}:[/] "
+            f"{escape(listed(seen.without))}"
+        )
+    _print_after_init(seen, recipe, data, out)
+
+
+def _print_choices(choices: Iterable[Choice]) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for choice in choices:
         if choice.why:
             table.add_row(choice.key, escape(str(choice.value)), f"[dim]{escape(choice.why)}[/]")
     console.print(table)
-    told = ", ".join(seen.without[:3])
-    if seen.without:
-        console.print(f"[bold]Nothing is labelled in {len(seen.without)} of {seen.looked} cases:[/] {escape(told)}")
+
+
+def _print_after_init(seen: Survey, recipe: str, data: Path, out: Path) -> None:
+    """What to do next, or why it would be refused."""
+    import yaml  # noqa: PLC0415
+
+    from sauron_train.config import parse  # noqa: PLC0415
+    from sauron_train.data.readiness import obstacle  # noqa: PLC0415
+
     name, place = escape(quote(str(out))), escape(quote(str(data)))
-    console.print(
+    why = obstacle(seen.dataset, parse(yaml.safe_load(recipe)), lambda case: case.name in seen.without)
+    if why:
+        _print(f"\nIt is in {name}. `sauron-train run` will refuse to train on this data set: {escape(why)}")
+        return
+    _print(
         f"\nIt is in {name}. Look at what it does, and train:\n"
         f"  [bold]sauron-train preview --recipe {name} --data {place} --out augmented.png[/]\n"
-        f"  [bold]sauron-train run --recipe {name} --data {place} --out runs/{escape(out.stem)}[/]",
-        highlight=False,
-        soft_wrap=True,
+        f"  [bold]sauron-train run --recipe {name} --data {place} --out runs/{escape(out.stem)}[/]"
     )
+
+
+def _print_notes(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        _print(f"[yellow]note[/]  {escape(sentence)}")
+
+
+def _print(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def preview(  # noqa: PLR0913, PLR0917 - an option each
@@ -96,22 +134,22 @@ def preview(  # noqa: PLR0913, PLR0917 - an option each
     Too much is as bad as too little: structures should stay what they are, outlines should lie on their edges, and
     nothing should leave the picture that matters. Another `--set seed=1` draws anew.
     """
-    from sauron_train.data.samples import draw_samples  # noqa: PLC0415
-    from sauron_train.sheet import sheet  # noqa: PLC0415
-
     config = config_of(recipe, changes)
     refuse_file(out, (".png",), force)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with stopped("stopped; nothing was written"), bar("augmenting", machine) as advance:
-        samples = draw_samples(config, data, cases, draws, cache, advance)
-    write_file(out, sheet(samples, f"{recipe} on {data.resolve().name}", config.augment))
+    with stopped("stopped; nothing was written"):
+        from sauron_train.data.samples import draw_samples  # noqa: PLC0415
+        from sauron_train.sheet import sheet  # noqa: PLC0415
+
+        with bar("augmenting", machine) as advance:
+            samples = draw_samples(config, data, cases, draws, cache, advance)
+        picture = sheet(samples, f"{recipe} on {data.resolve().name}", config.augment)
+    write_file(out, picture)
     if machine:
         return
-    console.print(
-        f"{len(samples.rows)} cases, {draws} times each: {escape(str(out))} "
-        f"({1000 * samples.seconds:.1f} ms for one patch)",
-        highlight=False,
-        soft_wrap=True,
+    _print(
+        f"{counted(len(samples.rows), 'case')}, {counted(draws, 'time')} each: {escape(str(out))} "
+        f"({1000 * samples.seconds:.1f} ms for one patch)"
     )
 
 
@@ -158,23 +196,34 @@ def preprocess(
     --cache (or $SAURON_CACHE), maps them into memory and begins at once; with another preprocessing they are made anew
     beside these. A case that cannot be read is told and left out.
     """
-    from sauron_train.data.datasets import read_dataset  # noqa: PLC0415
-    from sauron_train.data.prepare import prepare  # noqa: PLC0415
-
-    config = config_of(recipe, changes)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with stopped("stopped; what is done is kept, repeat the command to go on"), bar("preprocessing") as advance:
-        done = prepare(read_dataset(data), config, cache, jobs, advance)
+    with stopped("stopped; what is done is kept, repeat the command to go on"):
+        from sauron_train.data.datasets import examine  # noqa: PLC0415
+        from sauron_train.data.prepare import prepare  # noqa: PLC0415
+
+        config = config_of(recipe, changes)
+        with bar("preprocessing") as advance:
+            done = prepare(examine(data), config, cache, jobs, advance)
     for name, why in done.failed.items():
-        console.print(f"[bold red]left out:[/] {escape(name)}: {escape(why)}", highlight=False, soft_wrap=True)
-    there = f", {done.there} were there already" if done.there else ""
-    told = f"{done.made} cases preprocessed{there}" if done.made else f"all {done.there} cases are there already"
-    console.print(f"{told}: {escape(str(done.folder))}", highlight=False, soft_wrap=True)
+        _print(f"[bold red]left out:[/] {escape(name)}: {escape(why.removeprefix(f'case {name}: '))}")
+    _print_notes(done.remarks)
+    _print(_amount(done) + (f": {escape(str(done.folder))}" if done.made or done.there else ""))
     if done.failed:
         raise typer.Exit(2)
-    console.print(
+    if done.obstacle:
+        _print(f"`sauron-train run` will refuse to train on this data set: {escape(done.obstacle)}")
+        return
+    _print(
         f"Train on them: [bold]sauron-train run --recipe {escape(quote(recipe))} --data {escape(quote(str(data)))} "
-        f"--cache {escape(quote(str(cache)))} --out runs/NAME[/]",
-        highlight=False,
-        soft_wrap=True,
+        f"--cache {escape(quote(str(cache)))} --out runs/NAME[/]"
     )
+
+
+def _amount(done: Prepared) -> str:
+    """How many cases there are now."""
+    there = f"{done.there} {'was' if done.there == 1 else 'were'} there already"
+    if done.made:
+        return f"{counted(done.made, 'case')} preprocessed" + (f", {there}" if done.there else "")
+    if done.failed:
+        return f"no case was preprocessed, {there}" if done.there else "no case was preprocessed"
+    return "the only case is there already" if done.there == 1 else f"all {done.there} cases are there already"

@@ -7,7 +7,7 @@ first second and not in its first night.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,49 +17,85 @@ from sauron_train.data.geometry import axes_of, is_turn, turn_onto
 from sauron_train.data.layouts import names_of
 from sauron_train.data.nifti import Header, read_header, times
 from sauron_train.data.types import Case, Dataset
+from sauron_train.data.words import counted, listed
 from sauron_train.errors import DataError
 
 _SPACING_TOLERANCE = 0.01
 
 
-def read_dataset(root: Path) -> Dataset:
+def read_dataset(root: Path, discarded: Collection[str] = ()) -> Dataset:
     """Read and check a data set in one of the layouts of `sauron_train.data.layouts`.
+
+    Args:
+        root: its folder.
+        discarded: names of cases that will not be used, so that it does not matter what is wrong with them.
 
     Raises:
         DataError: anything that is missing, unreadable, contradictory or not supported; the file or case is named.
     """
+    dataset = examine(root)
+    first, *others = [name for name in dataset.broken if name not in discarded] or [""]
+    if not first:
+        return dataset
+    more = (
+        f" ({counted(len(others), 'more case')} cannot be used either: {listed(others)}; `sauron-train preprocess` "
+        "says what is wrong with each)"
+    )
+    raise DataError(dataset.broken[first] + (more if others else ""))
+
+
+def examine(root: Path) -> Dataset:
+    """Read and check a data set; of cases that cannot be used, `broken` says why.
+
+    Raises:
+        DataError: what is wrong with all of it, so that there are no cases to speak of.
+    """
     root = Path(root)
     text, dataset = names_of(root)
     digest = hashlib.sha256(text)
-    beside = []
+    cases, beside, broken = [], [], dict(dataset.broken)
     for case in dataset.cases:
-        checked = list(check_case(case))
+        try:
+            checked = list(check_case(case))
+        except DataError as error:
+            broken[case.name] = str(error)
+            continue
+        cases.append(case)
         beside.append((case, remarks.apart(case, [header for _, header in checked])))
         for path, header in checked:
             digest.update(f"{path.relative_to(root).as_posix()}\0{header.size}\0".encode() + header.block)
-    return replace(dataset, fingerprint=digest.hexdigest(), remarks=remarks.of_headers(beside))
+    return replace(
+        dataset,
+        cases=tuple(cases),
+        fingerprint=digest.hexdigest(),
+        remarks=(*dataset.remarks, *remarks.of_headers(beside)),
+        broken=broken,
+    )
 
 
 def read_names(root: Path) -> Dataset:
     """What the names of a data set's files tell, without opening them: it has no fingerprint yet.
 
     Raises:
-        DataError: what is missing or contradictory by names.
+        DataError: what is missing or contradictory by names, for all cases.
     """
     return names_of(Path(root))[1]
 
 
 def without(dataset: Dataset, discarded: Iterable[str]) -> Dataset:
-    """The data set without some cases; names that it does not have are passed over, because a part of it will do.
+    """The data set without some cases; names that it does not have are remarked on, because a part of it will do.
 
     Raises:
         DataError: nothing would be left.
     """
-    gone = set(discarded)
+    gone = list(dict.fromkeys(discarded))
     kept = tuple(case for case in dataset.cases if case.name not in gone)
-    if not kept:
+    broken = {name: why for name, why in dataset.broken.items() if name not in gone}
+    if not kept and not broken:
         raise DataError(f"data.discard names every case of {dataset.name}; leave some")
-    return replace(dataset, cases=kept)
+    known = [*(case.name for case in dataset.cases), *dataset.broken]
+    said = remarks.of_discarded(gone, known)
+    return replace(dataset, cases=kept, broken=broken, remarks=(*dataset.remarks, *said))
 
 
 def check_channels(dataset: Dataset, config: Config) -> None:

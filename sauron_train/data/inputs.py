@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sauron_train.data.damage import no_file
 from sauron_train.data.datasets import read_names
 from sauron_train.data.layouts import is_dataset, nnunet
 from sauron_train.data.layouts.folders import folders_of, images_of
 from sauron_train.data.nifti import ENDINGS
 from sauron_train.data.types import Case
+from sauron_train.data.words import counted
 from sauron_train.errors import DataError
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -65,6 +67,8 @@ class _Unusable:
 
 def _cases_of(path: Path, channels: int) -> Iterator[Case | _Unusable]:
     if not path.exists():
+        if instead := no_file(path):
+            raise DataError(f"{path} {instead}")
         raise DataError(f"{path} is not there; give folders with CASE_0000.nii.gz files, or such files")
     if not path.is_dir():
         yield _unlabelled(path, channels, named=True)
@@ -82,11 +86,13 @@ def _cases_of(path: Path, channels: int) -> Iterator[Case | _Unusable]:
         yield _unlabelled(file, channels, named=False)
 
 
-def _cases_of_dataset(folder: Path) -> Iterator[Case]:
+def _cases_of_dataset(folder: Path) -> Iterator[Case | _Unusable]:
     if nnunet.fits(folder):
         raise DataError(f"{folder} is a data set; give its folder of images, {folder / 'imagesTs'} or imagesTr")
     if is_dataset(folder):
-        yield from (replace(case, label=None) for case in read_names(folder).cases)
+        dataset = read_names(folder)
+        yield from (replace(case, label=None) for case in dataset.cases)
+        yield from (_Unusable(name, why) for name, why in dataset.broken.items())
         return
     inner = folders_of(folder)
     more = f"; it is not looked into the folders within it, so name them, as in {folder}/*" if inner else ""
@@ -108,7 +114,10 @@ def _unlabelled(file: Path, channels: int, named: bool) -> Case | _Unusable:
     images = tuple(file.with_name(f"{match[1]}_{number:04d}{ending}") for number in range(channels))
     for image in images:
         if not image.is_file():
-            return _Unusable(match[1], f"case {match[1]} lacks {image.name}; the network takes {channels} channel(s)")
+            takes = f"the network takes {counted(channels, 'channel')}"
+            instead = no_file(image)
+            why = f"{image} {instead}" if instead else f"case {match[1]} lacks {image.name}; {takes}"
+            return _Unusable(match[1], why)
     if int(match[2]) >= channels or file.with_name(f"{match[1]}_{channels:04d}{ending}").is_file():
         why = f"case {match[1]} has more channels than the {channels} that the network takes; remove them"
         return _Unusable(match[1], why)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from sauron_train.data.geometry import Geometry, axes_of, is_turn, turn_onto, tu
 from sauron_train.data.nifti import ENDINGS, read_header, read_voxels, times
 from sauron_train.data.prepared import Store
 from sauron_train.data.types import Case, Dataset, Volume
+from sauron_train.data.words import counted
 from sauron_train.errors import DataError
 
 CACHE = "SAURON_CACHE"
@@ -47,7 +47,7 @@ def load_volumes(
         on_progress: told how many of how many are done.
         cache: folder of preprocessed cases: those that are there are mapped into memory, the others are put there;
             None = that of `$SAURON_CACHE`, or none.
-        tell: told in a sentence how many came from the cache, where there is one.
+        tell: told in a sentence how many came from the cache, where there is one, and how many it does not take.
 
     Raises:
         DataError: a file that cannot be read, voxels that are NaN, label values that `dataset.json` does not list,
@@ -56,27 +56,36 @@ def load_volumes(
     check_channels(dataset, config)
     place = cache or default_cache()
     store = Store.of(place, dataset, config) if place else None
-    volumes, kept = [], 0
+    volumes, kept, lost = [], 0, 0
     for done, case in enumerate(cases, start=1):
-        found = store.get(case) if store is not None else None
-        kept += found is not None
-        volumes.append(found or _put(case, dataset, config, store))
+        volume = store.get(case) if store is not None else None
+        kept += volume is not None
+        if volume is None:
+            volume, put = _put(case, dataset, config, store)
+            lost += not put
+        volumes.append(volume)
         if on_progress is not None:
             on_progress(done, len(cases))
-    if tell is not None and place is not None:
-        tell(f"{kept} of {len(cases)} cases were taken preprocessed from {place}")
+    if tell is not None and store is not None:
+        of_all = f"of {counted(len(cases), 'case')}"
+        tell(f"{kept} {of_all} {'was' if kept == 1 else 'were'} taken preprocessed from {place}")
+        if lost:
+            why = store.hindrance() or "the disk may be full"
+            tell(f"{lost} {of_all} cannot be kept in {place}, so the next training has to read them again: {why}")
     return volumes
 
 
-def _put(case: Case, dataset: Dataset, config: Config, store: Store | None) -> Volume:
-    """Read and preprocess a case, and keep it for the next time."""
-    key = store.key(case) if store else ""
+def _put(case: Case, dataset: Dataset, config: Config, store: Store | None) -> tuple[Volume, bool]:
+    """Read and preprocess a case, and keep it for the next time; False if it cannot be kept where it should be."""
+    if store is None:
+        return load_case(case, dataset.labels, config.preprocess), True
+    key = store.key(case)
     volume = load_case(case, dataset.labels, config.preprocess)
-    if store is not None:
+    try:
+        return store.put(case, volume, key), True
+    except DataError:
         # A cache that is full, or that one may only read, is no reason not to train on what has been read.
-        with suppress(DataError):
-            return store.put(case, volume, key)
-    return volume
+        return volume, False
 
 
 def default_cache() -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import os
@@ -9,7 +10,6 @@ import struct
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from nibabel.imageglobals import logger
 from nibabel.openers import ImageOpener
 
+from sauron_train.data.damage import absent, unreadable
 from sauron_train.errors import DataError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -93,7 +94,7 @@ def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
             image = type(image).from_bytes(_unpacked(path, _length(image)))
         voxels = np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if not np.isfinite(voxels).all():
         bad = int(np.count_nonzero(~np.isfinite(voxels)))
         raise DataError(
@@ -138,7 +139,8 @@ def write_like(voxels: npt.NDArray[Any], reference: Path, out: Path) -> None:
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def times(shape: Iterable[float]) -> str:
@@ -151,9 +153,9 @@ def _open(path: Path) -> Any:
         with _nibabel_keeps_silent():  # it mends small mistakes of headers, and would print each
             image = nib.load(path)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
+        raise absent(path) from None
     except Exception as error:  # nibabel raises many kinds here; all mean the same to the user
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if not isinstance(image, nib.Nifti1Image):
         raise DataError(f"{path} is not a NIfTI file; convert it to .nii.gz")
     if image.get_data_dtype().names is not None:
@@ -163,7 +165,7 @@ def _open(path: Path) -> Any:
     return image
 
 
-@contextmanager
+@contextlib.contextmanager
 def _nibabel_keeps_silent() -> Iterator[None]:
     # Its own suppressor takes handlers away, and Python then prints what nobody handles.
     before, logger.disabled = logger.disabled, True
@@ -178,12 +180,6 @@ def _mended_spacing(path: Path, kind: type[Any]) -> bool:
     with ImageOpener(str(path)) as file:
         raw = kind(file.read(kind.template_dtype.itemsize), check=False)
     return bool((raw["pixdim"][1 : 1 + min(3, int(raw["dim"][0]))] == 0).any())
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path} cannot be read ({' '.join(str(error).split())}); it is damaged or incomplete, fetch it again"
-    )
 
 
 def _length(image: Any) -> int:

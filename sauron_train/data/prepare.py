@@ -16,19 +16,31 @@ from sauron_train.data.datasets import check_channels, without
 from sauron_train.data.load import load_case
 from sauron_train.data.nifti import read_header
 from sauron_train.data.prepared import Store, size
-from sauron_train.data.types import Case, Dataset
+from sauron_train.data.readiness import obstacle
+from sauron_train.data.types import Case, Dataset, Volume
 from sauron_train.errors import DataError
 from sauron_train.progress import OnProgress
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of it: how many cases were made and how many were there, and why others could not be made, by name."""
+    """What came of it.
+
+    Attributes:
+        folder: where they lie.
+        made: how many cases were made.
+        there: how many were there already.
+        failed: why others could not be made, by name.
+        remarks: sentences on what is odd about the data set.
+        obstacle: why training would refuse what there is; "" where nothing speaks against it.
+    """
 
     folder: Path
     made: int
     there: int
     failed: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 def prepare(dataset: Dataset, config: Config, cache: Path, jobs: int, on_progress: OnProgress) -> Prepared:
@@ -37,28 +49,38 @@ def prepare(dataset: Dataset, config: Config, cache: Path, jobs: int, on_progres
     A case that cannot be read is left out and told; a disk that is full ends it, with every case whole or not there.
 
     Args:
-        dataset: the data set.
+        dataset: the data set, as `examine` read it.
         config: its `preprocess` is done, its `data.discard` left out.
         cache: the folder; made if needed.
         jobs: processes that work at it.
         on_progress: told how many of how many are done, and which was the last.
 
     Raises:
-        DataError: another number of channels than the recipe is made for, or no room on the disk.
+        DataError: another number of channels than the recipe is made for, a cache that cannot be written, or no room
+            on the disk.
     """
     check_channels(dataset, config)
     kept = without(dataset, config.data.discard)
     store = Store.of(cache, kept, config)
     missing = [case for case in kept.cases if store.get(case) is None]
-    store.refuse_full(sum(_size(case, config) for case in missing))
+    if missing:
+        store.refuse_unwritable()
+        store.refuse_full(sum(_size(case, config) for case in missing))
     there = len(kept.cases) - len(missing)
-    failed: dict[str, str] = {}
+    unread: dict[str, str] = {}
     on_progress(there, len(kept.cases), "")
     for done, (name, why) in enumerate(_results(missing, kept, config, store, jobs), start=there + 1):
         if why:
-            failed[name] = why
+            unread[name] = why
         on_progress(done, len(kept.cases), name)
-    return Prepared(store.folder, len(missing) - len(failed), there, failed)
+    return Prepared(
+        folder=store.folder,
+        made=len(missing) - len(unread),
+        there=there,
+        failed={**kept.broken, **unread},
+        remarks=kept.remarks,
+        obstacle=obstacle(kept, config, lambda case: _bare(store.get(case))),
+    )
 
 
 def _results(
@@ -87,13 +109,19 @@ def _results(
 
 def _one(case: Case, labels: dict[str, int], config: Config, store: Store) -> tuple[str, str]:
     """The case's name, and why it cannot be read, if so."""
-    key = store.key(case)
     try:
+        key = store.key(case)
         volume = load_case(case, labels, config.preprocess)
     except DataError as error:
         return case.name, str(error)
+    except OSError as error:
+        return case.name, f"{error.filename} cannot be read: {error.strerror or error}; look whether it is still there"
     store.put(case, volume, key)
     return case.name, ""
+
+
+def _bare(volume: Volume | None) -> bool:
+    return volume is not None and volume.label is not None and not bool(volume.label.any())
 
 
 def _size(case: Case, config: Config) -> int:

@@ -7,9 +7,12 @@ it anew.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +29,7 @@ from sauron_train.runlog.files import write_json, write_whole
 
 FORMAT = 1
 _BYTES_PER_VOXEL = 4
+_TELLING = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,28 @@ class Store:
             ) from None
         return self.get(case) or volume
 
+    def hindrance(self) -> str:
+        """Why nothing can be written into the folder, in a sentence; "" where it can."""
+        place = self._nearest()
+        if not place.is_dir():
+            return f"{place} is a file, not a folder"
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                return ""
+        except OSError as error:
+            # A file system that only seems to be one, as /proc is, has other reasons, which say nothing to anybody.
+            why = f" ({error.strerror})" if error.errno in _TELLING else ""
+            return f"nothing can be written in {place}{why}"
+
+    def refuse_unwritable(self) -> None:
+        """Refuse to begin where nothing can be kept.
+
+        Raises:
+            DataError: the folder lies in a file, or nothing can be written there.
+        """
+        if why := self.hindrance():
+            raise DataError(f"{why}; name a folder in which you may write with --cache")
+
     def refuse_full(self, needed: int) -> None:
         """Refuse to begin what cannot end.
 
@@ -114,13 +140,17 @@ class Store:
         Raises:
             DataError: there is less room where the cache lies.
         """
-        place = next(path for path in (self.folder, *self.folder.absolute().parents) if path.is_dir())
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(self._nearest()).free
         if needed > free:
             raise DataError(
                 f"the preprocessed cases need about {_amount(needed)} in {self.folder}, but {_amount(free)} "
                 "are free there; make room, or choose another --cache"
             )
+
+    def _nearest(self) -> Path:
+        """The folder, or what there is on the way to it."""
+        whole = self.folder.absolute()
+        return next(path for path in (whole, *whole.parents) if os.path.exists(path))
 
     def _path(self, case: Case, ending: str) -> Path:
         return self.folder / f"{quote(case.name, safe='')}.{ending}"

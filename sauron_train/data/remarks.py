@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from sauron_train.config import Config
 from sauron_train.data.geometry import Affine, Geometry, millimetres
-from sauron_train.data.nifti import Header
+from sauron_train.data.nifti import Header, times
 from sauron_train.data.types import Case, Volume
+from sauron_train.data.words import counted, listed
 
 # By their headers, files of a case that are further apart than this are told of. Half a voxel is what two ways to count
 # voxels differ by, from their corners or from their centres: design choice.
 _APART_VOXELS = 0.75
-_NAMED = 3
+# A patch of which less than this is ever filled costs more than it shows: design choice.
+_LEAST_FILLED = 0.5
 
 
 def apart(case: Case, headers: Sequence[Header]) -> float:
@@ -69,8 +75,77 @@ def of_volumes(train: Sequence[Volume], validation: Sequence[Volume]) -> tuple[s
     return tuple(said)
 
 
+def of_patches(train: Sequence[Volume], config: Config) -> tuple[str, ...]:
+    """Sentences about patches that are mostly padding, and batches that hold the same voxels twice."""
+    units = [_unit(volume, config) for volume in train]
+    return (*_padding([sides for sides, _ in units], config), *_repetition(units, config))
+
+
+def of_discarded(discarded: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Sentences about names in `data.discard` that are those of no case; `known` are those that are."""
+    strange = {name: _meant(name, known) for name in discarded if name not in known}
+    said = [
+        f"data.discard names {name!r}, which is no case of the data set; did you mean {meant!r}?"
+        for name, meant in strange.items()
+        if meant
+    ]
+    lacking = [repr(name) for name, meant in strange.items() if not meant]
+    if lacking:
+        no = "which is no case" if len(lacking) == 1 else "which are no cases"
+        said.append(f"data.discard names {listed(lacking)}, {no} of the data set; nothing is left out for that")
+    return tuple(said)
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """The known name that is most like one; "" where none is, or only those of other numbers, as of other patients."""
+    alike = [other for other in known if _numbers(other) == _numbers(name)]
+    return next(iter(difflib.get_close_matches(name, alike, n=1)), "")
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", name)]
+
+
+def _unit(volume: Volume, config: Config) -> tuple[tuple[int, ...], int]:
+    """The sides of what patches are cut out of, and how many of these a volume has: its slices, or itself."""
+    shape = tuple(int(side) for side in volume.image.shape[1:])
+    if config.network.dim == 3:
+        return shape, 1
+    axis = config.data.slice_axis
+    return tuple(side for i, side in enumerate(shape) if i != axis), shape[axis]
+
+
+def _padding(sides: Sequence[tuple[int, ...]], config: Config) -> tuple[str, ...]:
+    patch = config.data.patch
+    filled = {shape: math.prod(min(p, s) / p for p, s in zip(patch, shape, strict=True)) for shape in sides}
+    largest = max(filled, key=lambda shape: filled[shape])
+    if filled[largest] >= _LEAST_FILLED:
+        return ()
+    return (
+        f"data.patch {list(patch)} is far larger than the training images: at least {1 - filled[largest]:.0%} of every "
+        f"patch is padding; the largest {'slice' if len(patch) == 2 else 'image'} is {times(largest)} voxels, so a "
+        "patch of about that is enough",
+    )
+
+
+def _repetition(units: Sequence[tuple[tuple[int, ...], int]], config: Config) -> tuple[str, ...]:
+    patch, batch = config.data.patch, config.data.batch_size
+    if config.data.steps_per_epoch is None:
+        all_of_them = sum(count for _, count in units) * config.data.patches_per_volume
+        if batch <= all_of_them:
+            return ()
+        return (
+            f"data.batch_size is {batch}, but an epoch has only {counted(all_of_them, 'patch', 'patches')}, so no "
+            "batch is larger than that; make it smaller, or set data.steps_per_epoch",
+        )
+    apart = sum(count * math.prod(max(1, s // p) for p, s in zip(patch, sides, strict=True)) for sides, count in units)
+    if batch <= apart:
+        return ()
+    return (
+        f"data.batch_size is {batch}, but the training images give only {counted(apart, 'patch', 'patches')} that do "
+        "not overlap, so every batch holds the same voxels several times; make it smaller",
+    )
+
+
 def _cases(names: Sequence[str]) -> str:
-    named = ", ".join(names[:_NAMED])
-    if len(names) == 1:
-        return f"case {named}"
-    return f"{len(names)} cases ({named}{', …' if len(names) > _NAMED else ''})"
+    return f"case {names[0]}" if len(names) == 1 else f"{len(names)} cases ({listed(names)})"

@@ -68,7 +68,7 @@ def draw_samples(
     Raises:
         DataError, ConfigError: see `Experiment.prepare`.
     """
-    dataset = without(read_dataset(data), config.data.discard)
+    dataset = without(read_dataset(data, config.data.discard), config.data.discard)
     training = split_cases(dataset, config.data, config.seed).train
     order = np.random.default_rng(config.seed).permutation(len(training))
     chosen = [training[i] for i in sorted(order[:cases])]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +34,8 @@ class Dataset:
 
     `channels` are names in the order of the files, `labels` maps a name to its value, background 0 included, and
     `fingerprint` is a SHA-256 that changes with `dataset.json` and with the name, size or header of any file; `remarks`
-    are sentences on what is odd about its headers without being wrong for certain.
+    are sentences on what is odd about it without being wrong for certain. `broken` says of cases that cannot be used,
+    which are not among `cases`, why, by name.
     """
 
     root: Path
@@ -43,6 +45,7 @@ class Dataset:
     cases: tuple[Case, ...]
     fingerprint: str
     remarks: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,9 @@ def look(key: str, path: Path) -> DataFolder:
         dataset = read_names(path)
     except SauronError as error:
         return DataFolder(key, path, None, str(error))
+    if dataset.broken:
+        # No training begins with it as it is.
+        return DataFolder(key, path, None, next(iter(dataset.broken.values())))
     try:
         shape = read_header(dataset.cases[0].images[0]).shape
     except SauronError:

@@ -104,7 +104,8 @@ def _about(view: RunView) -> str:
             f"<code>sauron-train resume {esc(shlex.quote(str(view.run.path)))}</code></p>"
         )
     if view.info.remarks:
-        return f'<p class="sauron-note">About the data: {esc(". ".join(view.info.remarks))}.</p>'
+        remarks = " ".join(remark if remark.endswith("?") else f"{remark}." for remark in view.info.remarks)
+        return f'<p class="sauron-note">About the data: {esc(remarks)}</p>'
     return ""
 
 

@@ -34,7 +34,7 @@ def test_cases_with_other_channels_are_told_apart(tmp_path: Path) -> None:
     assert [case.name for case in found.cases] == ["a"]
     assert [image.name for image in found.cases[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
     assert set(found.unusable) == {"b", "c", "odd.nii.gz"}
-    assert found.unusable["b"] == "case b lacks b_0001.nii.gz; the network takes 2 channel(s)"
+    assert found.unusable["b"] == "case b lacks b_0001.nii.gz; the network takes 2 channels"
     assert "case c has more channels than the 2" in found.unusable["c"]
     assert "is not named CASE_0000.nii.gz" in found.unusable["odd.nii.gz"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,8 +104,16 @@ def test_no_file_is_held_open(data: Path, cache: Path) -> None:
 def test_a_cache_that_cannot_be_written_stops_no_training(data: Path, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
     assert all(same(*pair) for pair in zip(read(data, cache), read(data, None), strict=True))
-    with pytest.raises(DataError, match="cannot be written"):
+    said: list[str] = []
+    Experiment.prepare(config(), data, cache=cache, tell=said.append)
+    assert said[1] == (
+        f"4 of 4 cases cannot be kept in {cache}, so the next training has to read them again: {cache} is a file, "
+        "not a folder"
+    )
+    with pytest.raises(DataError, match=r"cache is a file, not a folder; name a folder .* with --cache"):
         made(data, cache)
+    with pytest.raises(DataError, match=r"nothing can be written in /.*; name a folder"):
+        made(data, Path("/proc/cache"))
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(data: Path, cache: Path) -> None:
@@ -214,3 +223,60 @@ def test_the_command_goes_on_past_a_bad_case(data: Path, cache: Path, monkeypatc
     assert done.exit_code == 0
     assert "all 3 cases are there already" in done.output
     assert f"--cache {cache}" in done.output
+
+
+def words(data: Path, cache: Path) -> list[str]:
+    recipe = data.parent / "mine.yaml"
+    recipe.write_text(config().to_yaml())
+    return ["preprocess", "--recipe", str(recipe), "--data", str(data), "--jobs", "1", "--cache", str(cache)]
+
+
+def test_the_command_names_all_bad_cases_and_makes_the_others(data: Path, cache: Path) -> None:
+    (data / "labelsTr" / "p1_ED.nii.gz").unlink()
+    write(data / "imagesTr" / "p1_ES_0000.nii.gz", np.zeros((20, 18, 6, 2), dtype=np.float32))
+    write(data / "imagesTr" / "p2_ED_0000.nii.gz", np.full((20, 18, 6), np.nan, dtype=np.float32))
+    done = CliRunner().invoke(app, words(data, cache))
+    assert done.exit_code == 2
+    assert "left out: p1_ED: has no label" in done.output.replace("case p1_ED ", "")
+    assert "p1_ES_0000.nii.gz has 4 dimensions" in done.output
+    assert "NaN" in done.output
+    assert "1 case preprocessed: " in done.output
+    assert "1 was there already" in CliRunner().invoke(app, words(data, cache)).output
+    for path in (data / "imagesTr").iterdir():
+        path.write_bytes(b"")
+    done = CliRunner().invoke(app, words(data, cache))
+    assert done.exit_code == 2
+    assert done.output.count("left out: ") == 4
+    assert done.output.rstrip().endswith("no case was preprocessed")
+
+
+def test_the_command_does_not_recommend_what_will_be_refused(tmp_path: Path, cache: Path) -> None:
+    one = write_dataset(tmp_path / "one", ("p1",))
+    said = CliRunner().invoke(app, [*words(one, cache), "--set", "data.discard=[p2]"]).output
+    assert "note  data.discard names 'p2', which is no case" in said
+    assert "1 case preprocessed" in said
+    assert "will refuse to train on this data set: one holds one case" in said
+    bare = write_dataset(tmp_path / "bare", ("p1", "p2"))
+    for label in (bare / "labelsTr").iterdir():
+        write(label, np.zeros((20, 18, 6), dtype=np.uint8))
+    said = CliRunner().invoke(app, words(bare, cache)).output
+    assert "will refuse to train on this data set: nothing is labelled in any training case of bare" in said
+    assert "Train on them" not in said
+
+
+class Interrupting:
+    """Ctrl-C while a module is read."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "sauron_train.data.prepare":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_it_has_begun_is_answered_in_words(
+    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "sauron_train.data.prepare")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    done = CliRunner().invoke(app, words(data, cache))
+    assert done.exit_code == 130
+    assert "stopped; what is done is kept, repeat the command to go on" in done.output

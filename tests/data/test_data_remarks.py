@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_making import volume, write, write_dataset
+from data_making import config, volume, write, write_dataset, write_json
 
-from sauron_train.data.datasets import read_dataset
-from sauron_train.data.remarks import of_volumes
+from sauron_train.data.datasets import read_dataset, without
+from sauron_train.data.remarks import of_patches, of_volumes
+from sauron_train.experiment import Experiment
 
 
 def lay(root: Path, name: str, shift: float) -> None:
@@ -62,3 +63,52 @@ def test_voxels_of_another_size_are_told_of() -> None:
     odd = replace(volume("odd"), spacing=(3.0, 3.0, 3.0))
     (remark,) = of_volumes([volume("a"), volume("b"), odd], [volume("c")])
     assert remark.startswith("case odd: voxels of 3 x 3 x 3 mm where 1 x 1 x 1 mm are usual")
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("p1_ES", ()),
+        ("p_1ES", ("data.discard names 'p_1ES', which is no case of the data set; did you mean 'p1_ES'?",)),
+        ("P01_ED", ("data.discard names 'P01_ED', which is no case of the data set; did you mean 'p1_ED'?",)),
+        # Alike but for its number: another patient, which a part of a data set may lack.
+        ("p7_ED", ("data.discard names 'p7_ED', which is no case of the data set; nothing is left out for that",)),
+    ],
+)
+def test_a_discarded_case_that_is_not_there_is_told_of(tmp_path: Path, named: str, said: tuple[str, ...]) -> None:
+    dataset = read_dataset(write_dataset(tmp_path))
+    assert without(dataset, [named]).remarks == said
+    assert Experiment.prepare(config(data={"discard": [named]}), dataset).remarks == said
+
+
+@pytest.mark.parametrize(("told", "said"), [(4, False), (3, False), (300, True), ("many", False), (None, False)])
+def test_fewer_cases_than_are_counted_are_told_of(tmp_path: Path, told: object, said: bool) -> None:
+    write_dataset(tmp_path)
+    write_json(tmp_path, numTraining=told)
+    sentence = (
+        "dataset.json says that there are 300 training cases (numTraining), but 4 are here; see whether the download "
+        "is complete"
+    )
+    assert read_dataset(tmp_path).remarks == ((sentence,) if said else ())
+
+
+@pytest.mark.parametrize(
+    ("dim", "data", "said"),
+    [
+        (2, {"patch": [24, 24]}, None),
+        (2, {"patch": [64, 64]}, "at least 91% of every patch is padding; the largest slice is 20 x 18 voxels"),
+        (3, {"patch": [32, 32, 16]}, "at least 87% of every patch is padding; the largest image is 20 x 18 x 6 voxels"),
+        (2, {"batch_size": 12}, None),
+        (2, {"batch_size": 13}, "data.batch_size is 13, but an epoch has only 12 patches"),
+        (3, {"batch_size": 3}, "data.batch_size is 3, but an epoch has only 2 patches"),
+        (2, {"batch_size": 13, "steps_per_epoch": 5}, "give only 12 patches that do not overlap"),
+        (3, {"batch_size": 8, "steps_per_epoch": 5}, None),
+        (3, {"batch_size": 9, "steps_per_epoch": 5}, "give only 8 patches that do not overlap"),
+    ],
+)
+def test_patches_and_batches_that_are_too_large_are_told_of(
+    dim: int, data: dict[str, object], said: str | None
+) -> None:
+    found = of_patches([volume("a"), volume("b")], config(dim, data=data))
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]

@@ -245,3 +245,16 @@ def test_the_command_writes_a_recipe_and_nothing_over_another(tmp_path: Path) ->
     again = CliRunner().invoke(app, ["init", str(data), "--out", str(tmp_path / "again.yaml"), "--memory", "0.5"])
     assert again.exit_code == 0
     assert (tmp_path / "again.yaml").read_text() == before.replace("name: mine", "name: again")
+
+
+def test_the_command_does_not_recommend_what_will_be_refused(tmp_path: Path) -> None:
+    one = write_dataset(tmp_path / "one", ("p1",))
+    done = CliRunner().invoke(app, ["init", str(one), "--out", str(tmp_path / "one.yaml"), "--memory", "0.5"])
+    assert "will refuse to train on this data set: one holds one case" in done.output
+    bare = write_dataset(tmp_path / "bare")
+    for label in (bare / "labelsTr").iterdir():
+        write(label, np.zeros((20, 18, 6), dtype=np.uint8))
+    done = CliRunner().invoke(app, ["init", str(bare), "--out", str(tmp_path / "bare.yaml"), "--memory", "0.5"])
+    assert "Nothing is labelled in 4 of 4 cases: p1_ED, p1_ES, p2_ED, …" in done.output
+    assert "nothing is labelled in any training case of bare" in done.output
+    assert "sauron-train preview" not in done.output

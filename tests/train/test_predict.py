@@ -177,6 +177,15 @@ def test_an_image_is_never_written_over(trained: Path, phantom: Path, tmp_path: 
     assert scan.read_bytes() == before
 
 
+@pytest.mark.parametrize("inside", ["", "deeper/still"])
+def test_a_file_is_no_folder_for_label_maps(trained: Path, phantom: Path, tmp_path: Path, inside: str) -> None:
+    file = tmp_path / "README.md"
+    file.touch()
+    done = sauron("predict", trained, image(phantom), "--out", file / inside)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {file} is a file; name a folder for the label maps with --out\n"
+
+
 def test_options_change_what_is_written(trained: Path, phantom: Path, tmp_path: Path) -> None:
     source = image(phantom)
     for name, *options in (("plain",), ("flips", "--flips"), ("largest", "--largest-component")):

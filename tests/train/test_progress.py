@@ -35,7 +35,7 @@ def test_loss_dice_filters_and_flops_are_shown(terminal: bool) -> None:
         shown.stage(1, "validating")
         shown.epoch(ROW)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
-    assert "A [/b] set: 1 cases to train on" in text
+    assert "A [/b] set: 1 case to train on" in text
     line = next(line for line in text.splitlines() if line.strip().startswith("1 ") and "0.875" in line)
     assert line.split() == ["1", "1.000", "0.250", "0.500", "0.875", "900", "-100", "75.0%", "2.0"]
     header = next(line for line in text.splitlines() if "val loss" in line)

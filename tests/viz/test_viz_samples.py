@@ -50,5 +50,5 @@ def test_what_cannot_be_drawn_is_said(panel: TrainingPanel, tmp_path: Path) -> N
         label.write_bytes(b"no label")
     job = panel.samples.draw()
     job.wait(120)
-    assert "cannot be read" in panel.samples.said.value
+    assert "cannot be used either: phantom_002" in panel.samples.said.value
     assert 'role="alert"' in panel.samples.said.value

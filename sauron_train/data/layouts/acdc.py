@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from sauron_train.data.layouts.folders import folders_of, images_of, needed, outermost
+from sauron_train.data.layouts.folders import folders_of, images_of, needed, outermost, sorted_out
 from sauron_train.data.nifti import ENDINGS
 from sauron_train.data.types import Case, Dataset
 from sauron_train.errors import DataError
@@ -30,17 +31,29 @@ def fits(root: Path) -> bool:
 def names(root: Path) -> tuple[bytes, Dataset]:
     """The patients' Info.cfg, digested, and what the names of the files tell.
 
-    Raises:
-        DataError: an Info.cfg that names no frames, a frame that is missing, or one without labels.
+    An Info.cfg that names no frames makes its patient unusable, a frame that is missing or without labels itself.
     """
     digest = hashlib.sha256()
     cases: list[Case] = []
+    broken: dict[str, str] = {}
     for folder in _patients(root):
-        text = _info(folder)
+        try:
+            text = _info(folder)
+            found, lacking = _frames(folder, text)
+        except DataError as error:
+            broken[folder.name] = str(error)
+            continue
         digest.update(text.encode())
-        cases += _frames(folder, text)
+        cases += found
+        broken |= lacking
     dataset = Dataset(
-        root=root, name="ACDC", channels=("cine MR",), labels=dict(LABELS), cases=tuple(cases), fingerprint=""
+        root=root,
+        name="ACDC",
+        channels=("cine MR",),
+        labels=dict(LABELS),
+        cases=tuple(cases),
+        fingerprint="",
+        broken=broken,
     )
     return digest.digest(), dataset
 
@@ -59,12 +72,15 @@ def _info(folder: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}; fetch it again") from None
 
 
-def _frames(folder: Path, text: str) -> Iterator[Case]:
-    for number in _labelled_frames(folder, text):
-        name = f"{folder.name}_frame{number:02d}"
-        label = needed(folder, f"{name}_gt", name)
-        # The labels were drawn by a program that forgets where the image lies.
-        yield Case(name, (needed(folder, name, name),), label, patient=folder.name, by_voxels=True)
+def _frames(folder: Path, text: str) -> tuple[tuple[Case, ...], dict[str, str]]:
+    named = [f"{folder.name}_frame{number:02d}" for number in _labelled_frames(folder, text)]
+    return sorted_out((name, partial(_case, folder, name)) for name in named)
+
+
+def _case(folder: Path, name: str) -> Case:
+    label = needed(folder, f"{name}_gt", name)
+    # The labels were drawn by a program that forgets where the image lies.
+    return Case(name, (needed(folder, name, name),), label, patient=folder.name, by_voxels=True)
 
 
 def _labelled_frames(folder: Path, text: str) -> list[int]:

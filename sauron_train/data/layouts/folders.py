@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from sauron_train.data.damage import no_file
 from sauron_train.data.nifti import ENDINGS
+from sauron_train.data.types import Case
 from sauron_train.errors import DataError
 
 
@@ -33,8 +35,22 @@ def needed(folder: Path, stem: str, case: str) -> Path:
     """
     found = image_named(folder, stem)
     if found is None:
+        for path in (folder / f"{stem}{end}" for end in ENDINGS):
+            if instead := no_file(path):
+                raise DataError(f"{path} {instead}")
         raise DataError(f"case {case} lacks {stem}.nii.gz in {folder}; add it or remove the case's folder")
     return found
+
+
+def sorted_out(makers: Iterable[tuple[str, Callable[[], Case]]]) -> tuple[tuple[Case, ...], dict[str, str]]:
+    """The cases that can be made, and of the others why not, by name; `makers` are names with what makes each case."""
+    cases, broken = [], {}
+    for name, make in makers:
+        try:
+            cases.append(make())
+        except DataError as error:
+            broken[name] = str(error)
+    return tuple(cases), broken
 
 
 def outermost(root: Path, inner: Sequence[str]) -> Path:

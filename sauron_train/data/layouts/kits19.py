@@ -7,9 +7,10 @@ arXiv 1904.00445).
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
-from sauron_train.data.layouts.folders import folders_of, image_named, needed, outermost
+from sauron_train.data.layouts.folders import folders_of, image_named, needed, outermost, sorted_out
 from sauron_train.data.types import Case, Dataset
 from sauron_train.errors import DataError
 
@@ -28,18 +29,19 @@ def names(root: Path) -> tuple[bytes, Dataset]:
     """Nothing beside the images, and what the names of the files tell.
 
     Raises:
-        DataError: a case with a segmentation and no image, or no case with a segmentation.
+        DataError: no case with a segmentation.
     """
     labelled = [(folder, label) for folder in _folders(root) if (label := image_named(folder, "segmentation"))]
     if not labelled:
         raise DataError(f"no case in {root} has a segmentation.nii.gz, so there is nothing to learn from")
-    cases = tuple(
-        Case(folder.name, (needed(folder, "imaging", folder.name),), label, patient=folder.name)
-        for folder, label in labelled
-    )
+    cases, broken = sorted_out((folder.name, partial(_case, folder, label)) for folder, label in labelled)
     return b"KiTS19", Dataset(
-        root=root, name="KiTS19", channels=("CT",), labels=dict(LABELS), cases=cases, fingerprint=""
+        root=root, name="KiTS19", channels=("CT",), labels=dict(LABELS), cases=cases, fingerprint="", broken=broken
     )
+
+
+def _case(folder: Path, label: Path) -> Case:
+    return Case(folder.name, (needed(folder, "imaging", folder.name),), label, patient=folder.name)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sauron_train.data.layouts.folders import images_of
+from sauron_train.data.layouts.folders import images_of, sorted_out
 from sauron_train.data.nifti import ENDINGS
 from sauron_train.data.types import Case, Dataset
+from sauron_train.data.words import counted
 from sauron_train.errors import DataError
 
 FOLDERS = "dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz"
@@ -25,20 +27,23 @@ def names(root: Path) -> tuple[bytes, Dataset]:
     """`dataset.json` as it is, and what it and the names of the files tell.
 
     Raises:
-        DataError: what is missing or contradictory by names.
+        DataError: what is missing or contradictory for all cases, such as a folder or `labels`.
     """
     text, description = _read_json(root)
     ending = _ending(root, description)
     channels = _channels(root, description)
     labels = _labels(root, description)
     name = description.get("name")
+    cases, broken = _cases(root, ending, channels)
     return text, Dataset(
         root=root,
         name=name if isinstance(name, str) and name else root.resolve().name,
         channels=channels,
         labels=labels,
-        cases=_cases(root, ending, channels),
+        cases=cases,
         fingerprint="",
+        remarks=_count(description, len(cases) + len(broken)),
+        broken=broken,
     )
 
 
@@ -124,25 +129,43 @@ def _name_to_value(path: Path, table: Mapping[str, Any]) -> dict[str, int]:
     return labels
 
 
-def _cases(root: Path, ending: str, channels: tuple[str, ...]) -> tuple[Case, ...]:
+def _count(description: Mapping[str, Any], found: int) -> tuple[str, ...]:
+    """A sentence where fewer cases are here than are counted."""
+    told = description.get("numTraining")
+    if not isinstance(told, int) or told <= found:
+        return ()
+    return (
+        f"dataset.json says that there are {counted(told, 'training case')} (numTraining), but {found} "
+        f"{'is' if found == 1 else 'are'} here; see whether the download is complete",
+    )
+
+
+def _cases(root: Path, ending: str, channels: tuple[str, ...]) -> tuple[tuple[Case, ...], dict[str, str]]:
     images = _files(root / "imagesTr", ending)
     labels = {file.name.removesuffix(ending): file for file in _files(root / "labelsTr", ending)}
     found: dict[str, dict[int, Path]] = {}
+    misnamed: dict[str, str] = {}
     for file in images:
-        match = re.fullmatch(r"(.+)_(\d{4})", file.name.removesuffix(ending))
+        stem = file.name.removesuffix(ending)
+        match = re.fullmatch(r"(.+)_(\d{4})", stem)
         if match is None:
-            raise DataError(f"{file} must be named CASE_0000{ending}, with the channel as four digits")
+            misnamed[stem] = f"{file} must be named CASE_0000{ending}, with the channel as four digits"
+            continue
         found.setdefault(match[1], {})[int(match[2])] = file
-    if not found:
+    if not images:
         raise DataError(f"{root / 'imagesTr'} holds no image that ends in {ending}; check file_ending in dataset.json")
-    for name in sorted(labels.keys() - found.keys()):
-        raise DataError(f"{labels[name]} has no image; add {name}_0000{ending} to imagesTr or remove the label")
-    return tuple(_case(name, found[name], labels, channels, ending) for name in sorted(found))
+    names = sorted((found.keys() | labels.keys()) - misnamed.keys())
+    cases, broken = sorted_out(
+        (name, partial(_case, name, found.get(name, {}), labels, channels, ending)) for name in names
+    )
+    return cases, misnamed | broken
 
 
 def _case(
     name: str, files: Mapping[int, Path], labels: Mapping[str, Path], channels: tuple[str, ...], ending: str
 ) -> Case:
+    if not files:
+        raise DataError(f"{labels[name]} has no image; add {name}_0000{ending} to imagesTr or remove the label")
     for number, channel in enumerate(channels):
         if number not in files:
             raise DataError(
