@@ -2,17 +2,14 @@
 
 python benchmarks/beside_training.py --visitors 5
 
-The visitors open the dashboard of the very run that is being written, get its widgets, stay a while and leave, over and
-over, without a browser: what a browser computes is done on other machines. Epochs that lie wholly in one spell count
-for it. Nothing is cut, so that all epochs cost the same. Not part of the tests.
+The visitors open the dashboard of the very run that is being written, look at one layer after the other and leave, over
+and over, without a browser (tests/viz/visiting.py): browsers compute on other machines. Epochs that lie wholly in one
+spell count for it. Nothing is cut, so that all epochs cost the same. Not part of the tests.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
-import re
 import signal
 import statistics
 import subprocess
@@ -20,7 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,16 +25,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viz"))
 
 from browsing import Served, wait_until
-from websockets.sync.client import connect
+from visiting import VisitError, visit
 
 from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 
 SETTINGS = ("epochs=2000", "prune.enabled=false", "data.workers=0", "maps.every=5")
-# The states of all widgets of a page take hundreds of kilobytes, anything else it is told at once does not.
-STATES_BYTES = 50_000
 SETTLED_S = 5
-STAYS_S = 5.0
+STAYS_S, STEPS = 5.0, 3
 
 
 @dataclass
@@ -119,46 +113,16 @@ def with_visitors(run: Path, server: Served, arguments: argparse.Namespace, seen
 
 
 def visits(server: Served, over: threading.Event, count: Counter[str]) -> None:
-    """One visitor, who comes again and again until it is over."""
+    """One visitor, who comes again and again until it is over, and steps through layers meanwhile."""
     while not over.is_set():
         try:
-            visit(server, over)
+            with visit(server.url, "run=written&tab=maps") as page:
+                for _ in range(STEPS):
+                    page.stay(STAYS_S)
+                    page.choose("Layer", 1)
             count["done"] += 1
-        except (OSError, AttributeError, TimeoutError) as error:
+        except (OSError, VisitError) as error:
             count[f"failed: {error}"] += 1
-
-
-def visit(server: Served, over: threading.Event) -> None:
-    """Open the page, ask for its widgets, stay a while, and say goodbye."""
-    page = ask(server, "GET", "/?run=written&tab=pruning")
-    found = re.search(r'"kernelId": ?"([^"]+)"', page)
-    if found is None:
-        raise OSError("a page without a kernel")
-    kernel, origin = found[1], server.url.rstrip("/")
-    address = f"ws{server.url.removeprefix('http')}api/kernels/{kernel}/channels?session_id={uuid.uuid4().hex}"
-    with connect(address, origin=origin, max_size=None) as line:  # type: ignore[arg-type]
-        comm = uuid.uuid4().hex
-        line.send(message("comm_open", comm_id=comm, target_name="jupyter.widget.control", data={}))
-        line.send(message("comm_msg", comm_id=comm, data={"method": "request_states"}))
-        while len(line.recv(timeout=60)) < STATES_BYTES:
-            pass
-        over.wait(STAYS_S)
-    ask(server, "POST", f"/voila/api/shutdown/{kernel}")
-
-
-def ask(server: Served, method: str, path: str) -> str:
-    line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    line.request(method, path)
-    answer = line.getresponse().read().decode()
-    line.close()
-    return answer
-
-
-def message(kind: str, **content: object) -> str:
-    """What a page sends its kernel."""
-    header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": "", "username": "", "version": "5.3"}
-    sent = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
-    return json.dumps({**sent, "buffers": []})
 
 
 if __name__ == "__main__":

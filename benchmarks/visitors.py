@@ -1,18 +1,18 @@
 """Many visitors who open a dashboard, step through epochs and layers, and leave, over and over: does anything go wrong?
 
-python benchmarks/visitors.py /usr/bin/chromium --visitors 50 --minutes 10
+python benchmarks/visitors.py --visitors 50 --minutes 10
 
-Every visitor is a page in one browser. Each in turn takes its next step: opens the dashboard, scrubs through epochs,
-chooses other layers, closes the page, comes again. Meanwhile other runs of the served folder are being written. At the
-end come what the pages and the server complained of, how many kernels are left, and what the server takes of memory, at
-the start, at its most and after all have left. The browser runs on the same processors, which is most of the load. Not
-part of the tests; exit code 1 if something went wrong.
+The visitors speak to the server as pages do, without a browser (tests/viz/visiting.py): browsers compute on other
+machines. Between two steps they look for some seconds. Meanwhile other runs of the served folder are being written. At the end
+come how long steps took, what went wrong or was complained of, how many kernels are left, and what the server takes of
+memory, at the start, at its most and after all have left. Not part of the tests; exit code 1 if something went wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import random
 import statistics
 import sys
 import tempfile
@@ -20,32 +20,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viz"))
-sys.path.insert(0, str(Path(__file__).parent))
 
 import psutil
 from browsing import Served, wait_until
-from explorer_in_browser import DRAWN, EPOCH_STEP, FLAGS
-from playwright.sync_api import Error, sync_playwright
 from sample import Spec, write_run
-from serving import LAYER_STEP, STARTED, megabytes
+from serving import megabytes
+from visiting import Page, VisitError, visit
 
-VIEWPORT = {"width": 1440, "height": 900}
-STEPS = (
-    ("other epoch", EPOCH_STEP, -1),
-    ("other epoch", EPOCH_STEP, -1),
-    ("other layer", LAYER_STEP, -1),
-    ("other epoch", EPOCH_STEP, 1),
-    ("other layer", LAYER_STEP, 1),
-)
-# A page that shows nothing for so long would have been given up by its visitor.
-PATIENCE_MS = 120_000
-PAUSE_S = 30
+EPOCHS, STEPS = 12, 6
+LOOKS_S = (2.0, 6.0)
+COMES_AGAIN_S = (0.0, 10.0)
+WRITTEN_EVERY_S = 30
 # Every tenth visitor is gone without a word, as by a lost connection. The server keeps such kernels for ten minutes, in
 # case that their page comes back; here for one.
 VANISH_EVERY = 10
@@ -55,42 +45,44 @@ FOUND_GONE_S = 300
 
 @dataclass
 class Seen:
-    """What happened: visits that were finished, seconds of each kind of step, complaints, and sizes in MB."""
+    """What happened: visits that were finished, seconds of each kind of step, what went wrong, and sizes in MB."""
 
     visits: int = 0
     times: dict[str, list[float]] = field(default_factory=dict)
-    complaints: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[str] = field(default_factory=Counter)
     server: list[float] = field(default_factory=list)
     kernels: list[int] = field(default_factory=list)
 
-    def took(self, what: str, since: float) -> None:
-        """Note how long a step took that began then."""
-        self.times.setdefault(what, []).append(time.perf_counter() - since)
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Note how long the block takes."""
+        started = time.perf_counter()
+        yield
+        self.times.setdefault(what, []).append(time.perf_counter() - started)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("browser", help="path of Chromium")
-    parser.add_argument("--visitors", type=int, default=50, help="pages that are open at once")
+    parser.add_argument("--visitors", type=int, default=50, help="how many there are at once")
     parser.add_argument("--minutes", type=float, default=10, help="how long they come and go")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        write_run(runs / "rats", Spec(side=64, epochs=12, every=1))
+        write_run(runs / "rats", Spec(side=64, epochs=EPOCHS, every=1))
         with being_written(runs):
-            went_wrong = crowd(runs, arguments.browser, arguments.visitors, 60 * arguments.minutes)
+            went_wrong = crowd(runs, arguments.visitors, 60 * arguments.minutes)
     sys.exit(1 if went_wrong else 0)
 
 
 @contextmanager
 def being_written(runs: Path) -> Iterator[None]:
-    """A second run beside, which gets its epochs meanwhile; when it is finished the next one begins."""
+    """Runs beside, one after the other."""
     ended = threading.Event()
 
     def write() -> None:
         for place in itertools.count():
             write_run(runs / f"written_{place}", Spec(epochs=8))
-            if ended.wait(PAUSE_S):
+            if ended.wait(WRITTEN_EVERY_S):
                 return
 
     thread = threading.Thread(target=write, daemon=True)
@@ -102,93 +94,80 @@ def being_written(runs: Path) -> Iterator[None]:
         thread.join()
 
 
-def crowd(runs: Path, browser: str, count: int, seconds: float) -> bool:
+def crowd(runs: Path, count: int, seconds: float) -> bool:
     """Let them come and go; tells what was seen, and whether something went wrong."""
-    seen = Seen()
-    server = Served(runs, first=IMPATIENT)
+    seen, server = Seen(), Served(runs, first=IMPATIENT)
+    own = psutil.Process(server.process.pid)
     try:
-        with sync_playwright() as playwright:
-            opened = playwright.chromium.launch(executable_path=browser, args=FLAGS)
-            wait_until(lambda: len(server.kernels()) == 1)
-            time.sleep(5)
-            before = megabytes(psutil.Process(server.process.pid))
-            come_and_go(server, opened, count, seconds, seen)
-            opened.close()
-        print(f"{seen.visits} visits of {count} visitors in {seconds / 60:.1f} min")
+        wait_until(lambda: len(server.kernels()) == 1)
+        time.sleep(5)
+        before = megabytes(own)
+        come_and_go(server, own, count, seconds, seen)
+        print(f"{seen.visits} visits of {count} visitors in {seconds / 60:.1f} min", flush=True)
         with suppress(AssertionError):
             wait_until(lambda: len(server.kernels()) <= 1, seconds=FOUND_GONE_S)
         time.sleep(10)
-        left, after = len(server.kernels()), megabytes(psutil.Process(server.process.pid))
+        left, after = len(server.kernels()), megabytes(own)
     finally:
         said = server.stop()
     tell(seen, before, after, left, said)
-    return bool(seen.complaints) or left != 1 or "Traceback" in said
+    return bool(seen.wrong) or left != 1 or "Traceback" in said
 
 
-def come_and_go(server: Served, browser: Any, count: int, seconds: float, seen: Seen) -> None:
-    """Each visitor in turn takes its next step, until the time is over; then all leave."""
-    tally = itertools.count(1)
-    visitors = [visits(server, browser, seen, tally) for _ in range(count)]
-    own, end = psutil.Process(server.process.pid), time.monotonic() + seconds
-    while time.monotonic() < end:
-        for visitor in visitors:
-            next(visitor)
-            if time.monotonic() > end:
-                break
+def come_and_go(server: Served, own: psutil.Process, count: int, seconds: float, seen: Seen) -> None:
+    """All visitors at once, each in a thread, until the time is over and all have left."""
+    end, tally = time.monotonic() + seconds, itertools.count(1)
+    threads = [threading.Thread(target=visitor, args=(server, end, place, tally, seen)) for place in range(count)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
         seen.server.append(megabytes(own))
         seen.kernels.append(len(server.kernels()))
-    for visitor in visitors:
-        visitor.close()
+        time.sleep(5)
 
 
-def visits(server: Served, browser: Any, seen: Seen, tally: Iterator[int]) -> Iterator[None]:
-    """One visitor: comes, looks around, leaves, and comes again; others go on between two steps."""
-    while True:
-        page = browser.new_page(viewport=VIEWPORT)
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("pageerror", lambda error: seen.complaints.update([f"page: {error}"]))
-        page.on("console", lambda message: _console(message, seen))
+def visitor(server: Served, end: float, place: int, tally: Iterator[int], seen: Seen) -> None:
+    """Comes, looks around, leaves, and comes again."""
+    mood = random.Random(place)
+    while time.monotonic() < end:
         try:
-            started = time.perf_counter()
-            page.goto(f"{server.url}?run=rats&tab=maps", wait_until="commit")
-            yield
-            page.wait_for_selector(DRAWN)
-            seen.took("from address to maps, others between", started)
-            for what, script, step in STEPS:
-                yield
-                started = time.perf_counter()
-                page.evaluate(STARTED.format(script), step)
-                page.wait_for_function("window.stepped !== null")
-                seen.took(what, started)
+            look_around(server, mood, next(tally) % VANISH_EVERY != 0, seen)
             seen.visits += 1
-        except Error as error:
-            seen.complaints.update([f"browser: {str(error).splitlines()[0]}"])
-        finally:
-            _leave(page, vanishes=next(tally) % VANISH_EVERY == 0)
-        yield
+        except (OSError, VisitError) as error:
+            seen.wrong[f"{type(error).__name__}: {error}"] += 1
+        time.sleep(mood.uniform(*COMES_AGAIN_S))
 
 
-def _leave(page: Any, vanishes: bool) -> None:
-    # A tab that is closed sends word of it, as one that goes elsewhere does; Playwright's own closing does not.
-    if not vanishes:
-        page.goto("about:blank")
-    page.close()
+def look_around(server: Served, mood: random.Random, goodbye: bool, seen: Seen) -> None:
+    """One visit."""
+    with ExitStack() as stack:
+        with seen.timed("open the page and get its widgets"):
+            page = stack.enter_context(visit(server.url, "run=rats&tab=maps", goodbye))
+        for _ in range(STEPS):
+            step(page, mood, seen)
 
 
-def _console(message: Any, seen: Seen) -> None:
-    if message.type == "error":
-        seen.complaints.update([f"console: {message.text[:200]}"])
+def step(page: Page, mood: random.Random, seen: Seen) -> None:
+    """Another epoch or, one time in three, another layer; then look at it."""
+    page.stay(mood.uniform(*LOOKS_S))
+    if mood.random() < 1 / 3:
+        with seen.timed("other layer"):
+            page.choose("Layer", mood.choice([-1, 1]))
+            page.look(EPOCHS)
+    else:
+        with seen.timed("other epoch"):
+            page.look(mood.randint(1, EPOCHS))
 
 
 def tell(seen: Seen, before: float, after: float, left: int, said: str) -> None:
     """Print what was seen."""
     for what, times in seen.times.items():
-        slowest = f"slowest {max(times):.1f} s"
-        print(f"{what}: median {statistics.median(times):.2f} s, {slowest}, {len(times)} times")
+        late = statistics.quantiles(times, n=20)[-1] if len(times) > 1 else times[0]
+        print(f"{what}: median {statistics.median(times):.2f} s, 95 % below {late:.2f} s, {len(times)} times")
     print(f"kernels: at most {max(seen.kernels)}, {left} when all had left (one page is kept ready)")
     print(f"server: {before:.0f} MB at the start, at most {max(seen.server):.0f}, {after:.0f} when all had left")
-    for complaint, times in seen.complaints.most_common():
-        print(f"{times} x {complaint}")
+    for problem, times in seen.wrong.most_common():
+        print(f"{times} x {problem}")
     print(said[-2000:] if "Traceback" in said or "rror" in said else "the server complained of nothing")
 
 

@@ -16,11 +16,13 @@ from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClosedError
 from traitlets import Int, Set
 from voila.app import Voila
+from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from sauron_viz import prefork
 from sauron_viz.access import Access
 from sauron_viz.gate import Gate, pages
 from sauron_viz.scripts import ScriptsHandler, gather
+from sauron_viz.sockets import KernelSocket
 from sauron_viz.visit import KEY, SERVER
 
 _DRAWN_AFTER_S = 4.0
@@ -147,11 +149,15 @@ class Server(Voila):  # type: ignore[misc]
         return settings
 
     def init_handlers(self) -> list[Any]:
-        """Voila's, and the scripts of a page in one."""
+        """Voila's with sockets of our own, and the scripts of a page in one."""
         scripts = gather()
         self.config.VoilaConfiguration.resources = {"scripts": f"sauron.js?v={scripts.version}"}
         ours = (f"{self.access.base_url}voila/sauron.js", ScriptsHandler, {"scripts": scripts})
-        return [ours, *super().init_handlers()]
+        voilas = [
+            (place, KernelSocket if handler is VoilaKernelWebsocketHandler else handler, *more)
+            for place, handler, *more in super().init_handlers()
+        ]
+        return [ours, *voilas]
 
     def listen(self) -> None:
         """Let everything pass the gate."""

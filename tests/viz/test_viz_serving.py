@@ -29,6 +29,7 @@ UPGRADE = {
     "Connection": "Upgrade",
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol": "v1.kernel.websocket.jupyter.org",
 }
 # Every kind of route that Voila has, with a file behind it where there are files.
 ROUTES = [
