@@ -3,9 +3,10 @@
 python benchmarks/visitors.py --visitors 50 --minutes 10
 
 The visitors speak to the server as pages do, without a browser (tests/viz/visiting.py): browsers compute on other
-machines. Between two steps they look for some seconds. Meanwhile other runs of the served folder are being written. At the end
-come how long steps took, what went wrong or was complained of, how many kernels are left, and what the server takes of
-memory, at the start, at its most and after all have left. Not part of the tests; exit code 1 if something went wrong.
+machines. Between two steps they look for some seconds. Meanwhile other runs of the served folder are being written. At
+the end come how long steps took, what went wrong or was complained of, how many kernels are left, and what the server
+takes of memory, at the start, at its most and after all have left. Not part of the tests; exit code 1 if something went
+wrong.
 """
 
 from __future__ import annotations
