@@ -1,66 +1,44 @@
-"""Which layers become more clusterable, with δ_opt and without it: the tables of docs/results.md.
+"""Which layers become more clusterable, with δ_opt and without it: the tables of docs/results.md, of a finished study.
 
-python benchmarks/study_table4.py ../shared/data/Dataset101_SunnybrookLV runs/table4 --jobs 2
+    sauron-train study studies/clusterability.yaml --recipe sunnybrook2d_rats --data DATA --out runs/table4 --jobs 2
+    python benchmarks/study_table4.py runs/table4
 
-Trains the paper's Rats network on cardiac MR without pruning, with λ = 0.5 and with λ = 0, by two seeds each: over
-half an hour for each two on two cores. A run that is finished is not trained again, so the study can be stopped and
-gone on with. Not part of the tests.
+The network must have the layers of the paper's. Not part of the tests.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from training import finished, train
 
 from sauron_train.analysis.tables import table4
 from sauron_train.analysis.trends import LARGE, MEASURES, agreement, paper_table4, summarise
-from sauron_train.runlog import Run
+from sauron_train.runlog import Run, find_runs
 from sauron_viz.tables import percent
 
-RECIPE = "sunnybrook2d_rats"
-LAMBDAS = ("0.5", "0")
-SEEDS = (0, 1)
 RADII = (0.02, 0.05, 0.1, 0.2)
 HEADINGS = {"dip": "dip", "delta_opt": "δ_opt", "neighbours": "neighbours"}
-Trial = tuple[str, int]
+# λ, seed.
+Trial = tuple[float, int]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="the data set")
-    parser.add_argument("out", type=Path, help="folder for the runs")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, with one thread each; 0 = only the tables")
-    arguments = parser.parse_args()
-    # Both λ of the first seed before the next, so that a study that is stopped early still compares.
-    trials = [(weight, seed) for seed, weight in itertools.product(SEEDS, LAMBDAS)]
-    if arguments.jobs:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            for trial, _ in zip(trials, pool.map(lambda t: train_one(*t, arguments), trials), strict=True):
-                print(f"have λ = {trial[0]}, seed {trial[1]}", file=sys.stderr, flush=True)
-    runs = {t: Run(folder(arguments.out, *t)) for t in trials if finished(folder(arguments.out, *t))}
-    print(beside_paper(runs), readings(runs), by_radius(runs), sep="\n\n")
-
-
-def folder(out: Path, weight: str, seed: int) -> Path:
-    return out / f"lambda{weight}-seed{seed}"
-
-
-def train_one(weight: str, seed: int, arguments: argparse.Namespace) -> None:
-    settings = (f"loss.lambda={weight}", f"seed={seed}")
-    train(RECIPE, arguments.data, folder(arguments.out, weight, seed), settings)
+    parser.add_argument("study", type=Path, help="its folder")
+    found = [run for run in find_runs(parser.parse_args().study) if run.status == "finished"]
+    # With δ_opt before without it, seed by seed.
+    by_seed = sorted(found, key=lambda run: (run.config.seed, -run.config.loss.lambda_))
+    runs = {(run.config.loss.lambda_, run.config.seed): run for run in by_seed}
+    print(readings(runs), by_radius(runs), beside_paper(runs), sep="\n\n")
 
 
 def beside_paper(runs: dict[Trial, Run]) -> str:
     """The paper's Table 4 and those of the runs with δ_opt, layer by layer, as Markdown."""
     paper = paper_table4().set_index("layer")
-    ours = {seed: table4(run).set_index("layer") for (weight, seed), run in runs.items() if weight == LAMBDAS[0]}
+    ours = {seed: table4(run).set_index("layer") for (weight, seed), run in runs.items() if weight}
     columns = [f"{name}, {who}" for name in HEADINGS.values() for who in ("paper", *(f"seed {s}" for s in ours))]
     lines = [heading(["layer", "filters", *columns])]
     for layer, row in paper.iterrows():
@@ -89,7 +67,7 @@ def readings(runs: dict[Trial, Run]) -> str:
         table, dice = table4(run), run.epochs()["val_dice"].iloc[-3:].mean()
         same, large = agreement(table, paper)[list(MEASURES)], paper["filters"] >= LARGE
         split = " · ".join(f"{int(part.sum().sum())} of {part.size}" for part in (same[large], same[~large]))
-        lines.append(line([f"λ = {weight}, seed {seed}", f"{dice:.3f}", *read(table), split]))
+        lines.append(line([f"λ = {weight:g}, seed {seed}", f"{dice:.3f}", *read(table), split]))
     return "\n".join(lines)
 
 
@@ -99,7 +77,7 @@ def by_radius(runs: dict[Trial, Run]) -> str:
     lines = [heading(["radius", "seed", "neighbours rose, large · small", "same sign as the paper"])]
     for radius in RADII:
         for (weight, seed), run in runs.items():
-            if weight != LAMBDAS[0]:
+            if not weight:
                 continue
             table = table4(run, radius=radius)
             rose = next(s for s in summarise(table) if s.measure == "neighbours")

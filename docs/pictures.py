@@ -1,7 +1,7 @@
 """Makes the pictures of this folder: `python docs/pictures.py RUNS DATA [NAME ...]`, all of them or the named ones.
 
 Needs Playwright and Chromium, as the tests do. RUNS holds hippo and sunny, made by benchmarks/against_baseline.py, and
-the runs of benchmarks/study_table4.py under table4. DATA holds the data set `phantom` of `make demo`: for the picture
+those of studies/clusterability.yaml under table4. DATA holds the data set `phantom` of `make demo`: for the picture
 of the tab Training a run `first` is trained on it and stopped again.
 """
 
@@ -20,8 +20,8 @@ from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 CHART = ".sauron-chart[data-ready=yes] >> visible=true"
-TABLE4 = "table4/lambda0.5-seed0"
-PAIRS = "".join(f"&with=table4/lambda{weight}-seed{seed}" for weight in ("0", "0.5") for seed in (0, 1))
+TABLE4 = "table4/delta_opt_seed_0"
+PAIRS = "".join(f"&with=table4/{arm}_seed_{seed}" for arm in ("control", "delta_opt") for seed in (0, 1))
 TRAINING = "training"
 JOB = ".sauron-job[data-id=first]"
 # Name of the picture, address, height in CSS pixels, dark or light.
