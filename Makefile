@@ -50,7 +50,7 @@ soak: setup ## Run the long tests, which `make test` leaves out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m soak
 
 lowest: setup ## Run the tests with the oldest versions that pyproject.toml allows (torch as elsewhere)
-	$(BIN)/pip install --quiet 'uv>=0.5'
+	$(BIN)/pip install --quiet 'uv>=0.8'
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct \
 		$(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'

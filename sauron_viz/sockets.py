@@ -52,6 +52,6 @@ def is_whole(message: bytes) -> bool:
     try:
         message[places[0] : places[1]].decode()
         header: Any = json.loads(message[places[1] : places[2]])
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(header, dict) and isinstance(header.get("msg_type"), str)

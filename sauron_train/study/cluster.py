@@ -16,7 +16,8 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,7 +124,7 @@ class Cluster:
         record = self._folder / f"{work.folder.name}.json"
         known = _record(record)
         if known.get("executor") == self._name and known.get("job") and self._alive(known["job"]):
-            return _Submitted(work, self._job(known["job"]))
+            return _Submitted(work, self._job(known["job"]), partial(self._alive, known["job"]))
         if state(work.folder) == "running":
             raise ConfigError(
                 f"run {work.folder.name} is training on this machine, outside of any job; wait until it is done, or "
@@ -139,7 +140,7 @@ class Cluster:
             # A job on this machine would otherwise end by the Ctrl-C that is meant for who watches it.
             job = self._executor.submit(Job(work, record, written["token"]))
         write_json(record, written | {"job": job.job_id})
-        return _Submitted(work, job)
+        return _Submitted(work, job, lambda: not job.done())
 
     def leave(self, handles: Sequence[Handle]) -> str:
         """Jobs go on without us."""
@@ -177,20 +178,17 @@ class Cluster:
         if self._name == "slurm":
             return not self._job(number).done()
         # Its number is that of the process that looks after it, which after a restart may be any other.
-        with contextlib.suppress(OSError):
-            asked = subprocess.run(["ps", "-o", "args=", "-p", number], capture_output=True, text=True, check=False)
-            return "submitit" in asked.stdout
-        return False
+        return "submitit" in _command_of(number)
 
 
 class _Submitted(Handle):
-    """A job."""
+    """A job; what was submitted by another process than this one tells by itself less of how it stands."""
 
-    def __init__(self, work: Work, job: submitit.Job[str]) -> None:
-        self._work, self._job = work, job
+    def __init__(self, work: Work, job: submitit.Job[str], alive: Callable[[], bool]) -> None:
+        self._work, self._job, self._alive = work, job, alive
 
     def ended(self) -> bool:
-        return bool(self._job.done())
+        return not self._alive()
 
     @property
     def problem(self) -> str:
@@ -234,6 +232,16 @@ def _record(file: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {key: str(value) for key, value in values.items()} if isinstance(values, dict) else {}
+
+
+def _command_of(number: str) -> str:
+    """By which command a process of this machine was started, "" where there is none of that number."""
+    with contextlib.suppress(OSError):
+        if Path("/proc/self/cmdline").exists():
+            return Path("/proc", number, "cmdline").read_bytes().decode(errors="replace")
+        asked = subprocess.run(["ps", "-o", "args=", "-p", number], capture_output=True, text=True, check=False)
+        return asked.stdout
+    return ""
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float = math.inf) -> int | None:

@@ -126,11 +126,15 @@ def as_told(study: Study, asked: Asked) -> Study:
             arms[name] = arm.model_copy(update={"recipe": recipe, "data": data})
         else:
             arms[name] = arm
-    changes = [change.partition("=") for change in (*as_changes(study.set_), *asked.changes)]
+    keys: dict[str, Any] = {}
+    for key, _, text in (change.partition("=") for change in (*as_changes(study.set_), *asked.changes)):
+        # At its last place, because a preset lies over what comes before it.
+        keys.pop(key.strip(), None)
+        keys[key.strip()] = yaml.safe_load(text)
     told = {
         "recipe": asked.recipes.get("", study.recipe),
         "data": asked.data.get("") or (study.data and _absolute(study.data)),
-        "set_": {key.strip(): yaml.safe_load(text) for key, _, text in changes},
+        "set_": keys,
     }
     return study.model_copy(update={**told, "arms": arms})
 

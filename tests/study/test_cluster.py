@@ -49,6 +49,7 @@ def test_a_job_that_is_preempted_requeues_and_resumes(phantom: Path, tmp_path: P
     # Meanwhile another study that watches the same folder does not submit it a second time.
     other = Cluster(out, "local", {}, None).start(work)
     assert other._job.job_id == str(controller)  # type: ignore[attr-defined]
+    assert not other.ended()
     until(handle.ended)
     assert handle.problem == ""
     log = work.log.read_text()

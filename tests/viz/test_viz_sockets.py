@@ -41,9 +41,10 @@ def test_messages_of_pages_are_whole(buffers: list[bytes]) -> None:
         packed([b"shell", b"[]", b"{}", b"{}", b"{}"]),
         packed([b"shell", b"{", b"{}", b"{}", b"{}"]),
         packed([b"\xff", *PARTS[1:]]),
+        packed([b"shell", b"[" * 100_000, b"{}", b"{}", b"{}"]),
         number(6) + number(2**60) * 6 + b"x" * 100,
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_none_is_told_from_them(message: bytes) -> None:
     assert not is_whole(message)
