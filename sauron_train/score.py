@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What can be scored: `labels` maps class names to values; `not_predicted` are references without a label map."""
+    """What can be scored: `labels` maps class names to values; `not_predicted` are references without a label map.
+
+    `broken` says of cases that have a label map why their reference cannot be used.
+    """
 
     pairs: tuple[Pair, ...]
     labels: Mapping[str, int]
     not_predicted: tuple[str, ...]
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def pairs_of(predictions: Path, data: Path) -> Pairs:
@@ -54,9 +58,10 @@ def pairs_of(predictions: Path, data: Path) -> Pairs:
         if not folder.is_dir():
             raise DataError(f"there is no folder {folder}; give one of label maps, CASE.nii.gz each")
     labels: Mapping[str, int] = {}
+    broken: Mapping[str, str] = {}
     if is_dataset(data):
         dataset = read_names(data)
-        labels = dataset.labels
+        labels, broken = dataset.labels, dataset.broken
         references = {case.name: case.label for case in dataset.cases if case.label is not None}
     else:
         references = {_name(file): file for ending in ENDINGS for file in images_of(data, ending)}
@@ -69,8 +74,9 @@ def pairs_of(predictions: Path, data: Path) -> Pairs:
         raise DataError(
             f"{predictions} holds no label map of a case of {data}; they must be called by its cases{wanted}"
         )
-    missing = tuple(name for name, file in predicted.items() if file is None)
-    return Pairs(pairs, labels or _numbered(pairs), missing)
+    lost = {name: why for name, why in broken.items() if image_named(predictions, name) is not None}
+    missing = [name for name, file in predicted.items() if file is None] + [name for name in broken if name not in lost]
+    return Pairs(pairs, labels or _numbered(pairs), tuple(missing), lost)
 
 
 def score(
@@ -91,7 +97,9 @@ def score(
         DataError: no case can be scored.
     """
     scores: list[CaseScores] = []
-    unusable: dict[str, str] = {}
+    unusable: dict[str, str] = dict(found.broken)
+    for name, why in unusable.items():
+        left_out(name, why)
     for done, pair in enumerate(found.pairs):
         on_progress(done, len(found.pairs), pair.name)
         try:

@@ -202,7 +202,7 @@ def score(
             highlight=False,
             soft_wrap=True,
         )
-    _refuse_left_out(list(result["left_out"]), len(found.pairs))
+    _refuse_left_out(list(result["left_out"]), len(found.pairs) + len(found.broken))
 
 
 def _how(

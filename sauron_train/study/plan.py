@@ -70,7 +70,9 @@ class Planned:
 
     def is_beside(self, baseline: Planned) -> bool:
         """Whether it is compared with that run: of the same seed and fold, and of no other value of the grid."""
-        alike = all(self.grid.get(key) == value for key, value in baseline.grid.items())
+        # Of the configurations, because an arm may have set a key itself that the baseline goes through.
+        mine, other = (as_table(run.config) for run in (self, baseline))
+        alike = all(mine[key] == other[key] for key in baseline.grid if key in mine)
         return alike and (self.seed, self.fold) == (baseline.seed, baseline.fold)
 
 
@@ -137,6 +139,18 @@ def as_told(study: Study, asked: Asked) -> Study:
         "set_": keys,
     }
     return study.model_copy(update={**told, "arms": arms})
+
+
+def as_table(config: Config) -> dict[str, Any]:
+    """A configuration's keys in dotted form."""
+    return dict(_dotted(config.model_dump(by_alias=True)))
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        yield prefix + key, value
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
 
 
 def as_changes(keys: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -122,6 +122,22 @@ def test_what_an_arm_sets_itself_is_not_gone_through(tmp_path: Path) -> None:
         assert base.config.loss.window == run.config.loss.window
 
 
+def test_an_arm_that_sets_a_key_is_beside_the_baseline_of_its_value(tmp_path: Path) -> None:
+    arms = {"baseline": {"prune.enabled": False}, "three": {"loss.window": 3}}
+    runs = planned(written(tmp_path, arms=arms, grid={"loss.window": [2, 3]}))
+    (three,) = (run for run in runs if run.setting == "three")
+    assert [run.name for run in runs if run is not three and three.is_beside(run)] == ["baseline_window_3_seed_0"]
+
+
+def test_a_preset_lies_over_what_comes_before_it(tmp_path: Path) -> None:
+    study, out = load(written(tmp_path, set={"optimizer.lr": 0.1})), tmp_path / "out"
+    asked = Asked(out, {}, {"": "/data"}, ("preset=paper", "optimizer.lr=0.5"))
+    keep_copy(out, study, asked)
+    again = plan(load(out / COPY), bare(out))
+    assert {run.config.optimizer.lr for run in again} == {0.5}
+    assert [run.config for run in again] == [run.config for run in plan(study, asked)]
+
+
 def test_the_command_line_wins_over_the_file_and_arms_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, set={"epochs": 5, "prune.first_epoch": 2}, data="/from/file")
     study = load(path)

@@ -272,6 +272,13 @@ def test_label_maps_that_cannot_be_scored_are_left_out(phantom: Path, tmp_path: 
     assert "3 of 5 cases could not be used" in done.stderr
     table = tmp_path / "scores.csv"
     assert sauron("score", folder, "--data", phantom, "--out", table).returncode == 2
+    partial = Path(shutil.copytree(phantom, tmp_path / "partial"))
+    lacking = paths[4].name.removesuffix(".nii.gz")
+    (partial / "imagesTr" / f"{lacking}_0000.nii.gz").unlink()
+    done = sauron("score", partial / "labelsTr", "--data", partial)
+    assert done.returncode == 2
+    assert f"left out {lacking}" in done.stderr
+    assert "1 of 5 cases could not be used" in done.stderr
     rows = [row for row in csv.DictReader(table.open()) if row["case"] == paths[4].name.removesuffix(".nii.gz")]
     assert {row["dice"] for row in rows if row["reference_ml"] != "0"} == {"1"}
     (folder / "dataset.json").unlink(missing_ok=True)
