@@ -93,11 +93,11 @@ def carry_on(order: Order) -> int:
 
 def _check_data(wanted: Sequence[Planned], works: Mapping[str, Work]) -> None:
     """Once for all runs, and before anything is made."""
-    missing = {run.data: run.arm for run in wanted if works[run.name].next_words() and not Path(run.data).is_dir()}
-    for data, arm in missing.items():
-        raise ConfigError(
-            f"there is no folder {data}, which arm {arm} is to be trained on; name the data set's with --data"
-        )
+    for run in wanted:
+        if works[run.name].next_words() and not Path(run.data).is_dir():
+            raise ConfigError(
+                f"there is no folder {run.data}, which arm {run.arm} is to be trained on; name the data set's with --data"
+            )
 
 
 def _train(wanted: Sequence[Planned], works: Mapping[str, Work], runner: Runner) -> dict[str, str] | None:
