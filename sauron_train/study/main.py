@@ -96,7 +96,8 @@ def _check_data(wanted: Sequence[Planned], works: Mapping[str, Work]) -> None:
     for run in wanted:
         if works[run.name].next_words() and not Path(run.data).is_dir():
             raise ConfigError(
-                f"there is no folder {run.data}, which arm {run.arm} is to be trained on; name the data set's with --data"
+                f"there is no folder {run.data}, which arm {run.arm} is to be trained on; name the data set's with "
+                "--data"
             )
 
 
