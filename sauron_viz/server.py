@@ -61,6 +61,9 @@ class Kernels(AsyncMappingKernelManager):
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Called again and again for every kernel that does not wait in the pool."""
+        if kernel_id not in self:
+            # It ended while others were looked at.
+            return
         kernel = self.get_kernel(kernel_id)
         idle = (datetime.now(UTC) - kernel.last_activity).total_seconds() if kernel.execution_state == "idle" else 0.0
         if kernel_id not in self._seen and idle > self.unseen_timeout:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,9 +33,11 @@ class Served:
         self.url = f"http://127.0.0.1:{self.port}/"
         program = f"{first}\nfrom sauron_viz.cli import main; main()"
         command = [sys.executable, "-c", program, "serve", str(root)]
+        # Not a pipe: nobody reads it meanwhile, and a server with much to say would wait for that.
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the server is
         self.process = subprocess.Popen(
             [*command, "--no-browser", "--view", view, "--port", str(self.port), *options],
-            stdout=subprocess.PIPE,
+            stdout=self._said,
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | variables,
@@ -61,10 +64,12 @@ class Served:
         """End it; returns what it printed."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.communicate(timeout=30)[0]
+            self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return self.process.communicate()[0]
+            self.process.wait()
+        self._said.seek(0)
+        return self._said.read()
 
 
 def _is_kernel(process: psutil.Process) -> bool:
