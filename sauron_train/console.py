@@ -18,6 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 
 from sauron_train.progress import OnProgress
+from sauron_train.words import counted
 
 
 class PatientConsole(Console):
@@ -95,18 +96,16 @@ def unscored(result: Mapping[str, Any]) -> list[str]:
         absent, alarms = result["not_scored"][name], result["false_alarms"][name]
         if missed:
             told.append(
-                f"{name} was missed in {_cases(missed)}: its Dice and surface Dice are 0 there, HD95 has no value"
+                f"{name} was missed in {counted(missed, 'case')}: its Dice and surface Dice are 0 there, HD95 has no "
+                "value"
             )
         if absent:
             predicted = f"; it was predicted in {alarms} of them (false alarms)" if alarms else ""
             told.append(
-                f"{name} is absent from the reference of {_cases(absent)}, which have no score for it{predicted}"
+                f"{name} is absent from the reference of {counted(absent, 'case')}, which have no score for it"
+                f"{predicted}"
             )
     return told
-
-
-def _cases(count: int) -> str:
-    return f"{count} case" + ("" if count == 1 else "s")
 
 
 def _spread(of: Mapping[str, float | None], digits: int) -> str:

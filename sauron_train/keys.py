@@ -13,28 +13,6 @@ from sauron_train.presets import PRESETS
 _PASSING = ("name", "description", "probe", "maps", "hardware", "data.workers")
 
 
-# `<<`, which lays one table under another.
-_MERGED = "tag:yaml.org,2002:merge"
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would quietly take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A table, whose keys are looked at first."""
-        found: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGED:
-                if key.value in found:
-                    raise _TwiceError(f"{key.value!r} is given twice (line {key.start_mark.line + 1}); leave one out")
-                found.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _TwiceError(Exception):
-    pass
-
-
 def load_yaml(text: str, source: str) -> dict[str, Any]:
     """Parse YAML that must be a table of keys.
 
@@ -42,14 +20,36 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
         ConfigError: not YAML, not a table, or a key is there twice; `source` is named in the message.
     """
     try:
-        values = yaml.load(text, _Loader)
-    except _TwiceError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        double = _double(yaml.compose(text, yaml.SafeLoader))
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    if double is not None:
+        line = double.start_mark.line + 1
+        raise ConfigError(f"{source}: {double.value!r} is given twice (line {line}); leave one out")
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must be a table of keys and values")
     return values
+
+
+def _double(root: yaml.Node | None) -> yaml.ScalarNode | None:
+    """A key that a table has already, of which YAML would quietly take the last; looked for as it is written."""
+    left, seen = [root], set()
+    while left:
+        node = left.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+            continue
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names = [(key.tag, key.value) for key in keys]
+        for place, key in enumerate(keys):
+            if names[place] in names[:place]:
+                return key
+        left += [value for _, value in node.value]
+    return None
 
 
 def with_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:

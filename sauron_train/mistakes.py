@@ -27,7 +27,7 @@ _MUST = {
     "model_type": "must be a section with keys of its own",
     "dict_type": "must be a table of keys and values",
     "list_type": "must be a list in brackets",
-    "too_short": "must have at least {min_length}",
+    "too_short": "must have at least {min_length} of what it lists",
 }
 LISTS_KEYS = "`sauron-train describe RECIPE --config` lists all keys"
 

@@ -18,10 +18,10 @@ import yaml
 
 from sauron_train.config import NetworkConfig, parse
 from sauron_train.data.survey import SAME, Survey
-from sauron_train.data.words import counted
 from sauron_train.errors import ConfigError
 from sauron_train.memory import step_memory
 from sauron_train.runlog.schema import Array
+from sauron_train.words import counted
 
 ANISOTROPIC = 3.0
 """Spacings that differ by more than this are too unlike for kernels that are as wide in all directions (nnU-Net)."""

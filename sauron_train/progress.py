@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from sauron_train.data.words import counted
+from sauron_train.words import counted
 
 if TYPE_CHECKING:
     # Run folders are read with pandas, and --help is to answer at once.

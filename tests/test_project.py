@@ -47,6 +47,7 @@ def test_views_read_runs_only_through_the_contract() -> None:
         "sauron_train.config",
         "sauron_train.imports",
         "sauron_train.entry",
+        "sauron_train.words",
     )
     used = {m for modules in imports("sauron_viz").values() for m in modules if m.split(".")[0] == "sauron_train"}
     assert used

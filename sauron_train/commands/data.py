@@ -15,8 +15,8 @@ from rich.table import Table
 
 from sauron_train.commands.options import CacheOption, DataSetOption, MachineOption, RecipeOption, SetOption, config_of
 from sauron_train.console import bar, console, stopped
-from sauron_train.data.words import counted, listed
 from sauron_train.errors import DataError
+from sauron_train.words import counted, listed
 
 if TYPE_CHECKING:
     # --help is to answer at once.

@@ -14,6 +14,7 @@ from rich.markup import escape
 from sauron_train.commands.options import DataOption, Device, DeviceOption, Engine, EpochOption, RunArgument
 from sauron_train.console import bar, console, print_scores, stopped
 from sauron_train.errors import ConfigError, DataError
+from sauron_train.words import counted
 
 if TYPE_CHECKING:
     from sauron_train.predictor import Inference
@@ -124,7 +125,7 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
         done = segment_files(run, images, output, how, epoch, Listeners(advance, remarks, _left_out, _say))
     remarks.close()
     skipped = f", {len(done.skipped)} there already" if done.skipped else ""
-    written = _count(len(done.written), "label map")
+    written = counted(len(done.written), "label map")
     console.print(f"{written} in {escape(str(out))}{skipped}", highlight=False, soft_wrap=True)
     _refuse_left_out(list(done.left_out), len(done.written) + len(done.skipped) + len(done.left_out))
 
@@ -156,7 +157,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option each
     with stopped("stopped; nothing was written"), bar("evaluating") as advance:
         result = score_run(run, data, epoch, advance, how, tolerance)
     write_evaluation(run_folder, result)
-    print_scores(result, f"{_count(len(result['cases']), 'validation case')}, epoch {result['epoch']}")
+    print_scores(result, f"{counted(len(result['cases']), 'validation case')}, epoch {result['epoch']}")
     console.print(f"each case and class: {escape(str(run_folder / 'evaluation.csv'))}", highlight=False, soft_wrap=True)
 
 
@@ -193,11 +194,11 @@ def score(
             write_atomically(out, csv_lines(SCORE_COLUMNS, score_rows(result)))
         except OSError as error:
             raise DataError(f"{out} cannot be written: {error.strerror}; choose another --out") from None
-    print_scores(result, _count(len(result["cases"]), "case"))
+    print_scores(result, counted(len(result["cases"]), "case"))
     if found.not_predicted:
         some = ", ".join(found.not_predicted[:3]) + (", ..." if len(found.not_predicted) > 3 else "")
         console.print(
-            f"not scored: {_count(len(found.not_predicted), 'case')} of {escape(str(data))} without a label map "
+            f"not scored: {counted(len(found.not_predicted), 'case')} of {escape(str(data))} without a label map "
             f"({escape(some)})",
             highlight=False,
             soft_wrap=True,
@@ -238,7 +239,7 @@ class _Remarks:
         """Say of how many more cases each sentence holds."""
         for sentence, times in self.told.items():
             if times > 1:
-                more = _count(times - 1, "other case")
+                more = counted(times - 1, "other case")
                 console.print(f"{more}, too: {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
@@ -256,7 +257,3 @@ def _refuse_left_out(names: list[str], total: int) -> None:
     if names:
         some = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise DataError(f"{len(names)} of {total} cases could not be used and were left out: {some}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -17,8 +17,8 @@ from sauron_train.data.geometry import axes_of, is_turn, turn_onto
 from sauron_train.data.layouts import names_of
 from sauron_train.data.nifti import Header, read_header, times
 from sauron_train.data.types import Case, Dataset
-from sauron_train.data.words import counted, listed
 from sauron_train.errors import DataError
+from sauron_train.words import counted, listed
 
 _SPACING_TOLERANCE = 0.01
 
@@ -34,9 +34,20 @@ def read_dataset(root: Path, discarded: Collection[str] = ()) -> Dataset:
         DataError: anything that is missing, unreadable, contradictory or not supported; the file or case is named.
     """
     dataset = examine(root)
-    first, *others = [name for name in dataset.broken if name not in discarded] or [""]
-    if not first:
-        return dataset
+    refuse_broken(dataset, discarded)
+    return dataset
+
+
+def refuse_broken(dataset: Dataset, discarded: Collection[str] = ()) -> None:
+    """Refuse cases that cannot be used, but those that will not be.
+
+    Raises:
+        DataError: what is wrong with the first, and which others there are.
+    """
+    broken = [name for name in dataset.broken if name not in discarded]
+    if not broken:
+        return
+    first, *others = broken
     more = (
         f" ({counted(len(others), 'more case')} cannot be used either: {listed(others)}; `sauron-train preprocess` "
         "says what is wrong with each)"

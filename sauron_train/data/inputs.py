@@ -13,8 +13,8 @@ from sauron_train.data.layouts import is_dataset, nnunet
 from sauron_train.data.layouts.folders import folders_of, images_of
 from sauron_train.data.nifti import ENDINGS
 from sauron_train.data.types import Case
-from sauron_train.data.words import counted
 from sauron_train.errors import DataError
+from sauron_train.words import counted
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 

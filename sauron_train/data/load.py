@@ -23,8 +23,8 @@ from sauron_train.data.geometry import Geometry, axes_of, is_turn, turn_onto, tu
 from sauron_train.data.nifti import ENDINGS, read_header, read_voxels, times
 from sauron_train.data.prepared import Store
 from sauron_train.data.types import Case, Dataset, Volume
-from sauron_train.data.words import counted
 from sauron_train.errors import DataError
+from sauron_train.words import counted
 
 CACHE = "SAURON_CACHE"
 _SPACING_TOLERANCE_MM = 1e-3

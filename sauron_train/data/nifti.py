@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import math
 import os
@@ -10,6 +9,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def write_like(voxels: npt.NDArray[Any], reference: Path, out: Path) -> None:
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}") from None
     finally:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             temporary.unlink()
 
 
@@ -165,7 +165,7 @@ def _open(path: Path) -> Any:
     return image
 
 
-@contextlib.contextmanager
+@contextmanager
 def _nibabel_keeps_silent() -> Iterator[None]:
     # Its own suppressor takes handlers away, and Python then prints what nobody handles.
     before, logger.disabled = logger.disabled, True

@@ -13,7 +13,7 @@ from sauron_train.config import Config
 from sauron_train.data.geometry import Affine, Geometry, millimetres
 from sauron_train.data.nifti import Header, times
 from sauron_train.data.types import Case, Volume
-from sauron_train.data.words import counted, listed
+from sauron_train.words import counted, listed
 
 # By their headers, files of a case that are further apart than this are told of. Half a voxel is what two ways to count
 # voxels differ by, from their corners or from their centres: design choice.
@@ -122,9 +122,9 @@ def _padding(sides: Sequence[tuple[int, ...]], config: Config) -> tuple[str, ...
     if filled[largest] >= _LEAST_FILLED:
         return ()
     return (
-        f"data.patch {list(patch)} is far larger than the training images: at least {1 - filled[largest]:.0%} of every "
-        f"patch is padding; the largest {'slice' if len(patch) == 2 else 'image'} is {times(largest)} voxels, so a "
-        "patch of about that is enough",
+        f"data.patch {list(patch)} is far larger than the training images: about {1 - filled[largest]:.0%} or more of "
+        f"every patch is padding; the largest {'slice' if len(patch) == 2 else 'image'} is {times(largest)} voxels, so "
+        "a patch of about that is enough",
     )
 
 

@@ -66,11 +66,11 @@ class Job:
         Raises:
             RuntimeError: a command failed; the log says why.
         """
-        if _record(self.record).get("token", self.token) != self.token:
-            return "given up"
         before = None
         # Nobody else has this job's run, so one that says it is training was left by a machine that died.
         while (words := self.work.next_words(force=True)) is not None:
+            if _record(self.record).get("token", self.token) != self.token:
+                return "given up"
             if words == before:
                 raise RuntimeError(self.work.last_words())
             before = words

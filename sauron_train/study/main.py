@@ -23,6 +23,7 @@ from sauron_train.study.processes import Processes
 from sauron_train.study.progress import Told
 from sauron_train.study.schedule import InterruptedStudyError, Runner, carry_out
 from sauron_train.study.work import Work, state
+from sauron_train.words import counted
 
 STOPPED = 130
 
@@ -151,13 +152,8 @@ def _summary(study: Study, wanted: Sequence[Planned], works: Mapping[str, Work])
     standing = ", ".join(f"{count} {what}" for what, count in counts.items())
     text = f"[bold]{escape(study.name)}[/]: {escape(study.description)}\n" if study.description else ""
     name = "" if study.description else f"[bold]{escape(study.name)}[/]: "
-    return (
-        f"{text}{name}{_count(arms, 'arm')} x {_count(seeds, 'seed')}{folds} = {_count(len(wanted), 'run')}: {standing}"
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    grid = f"{counted(arms, 'arm')} x {counted(seeds, 'seed')}{folds}"
+    return f"{text}{name}{grid} = {counted(len(wanted), 'run')}: {standing}"
 
 
 def _standing(work: Work) -> str:

@@ -15,7 +15,7 @@ import yaml
 from sauron_train import recipes
 from sauron_train.config import Config, parse
 from sauron_train.errors import ConfigError
-from sauron_train.keys import with_overrides
+from sauron_train.keys import lasting, with_overrides
 from sauron_train.rival_config import rival_config
 from sauron_train.study.file import Arm, Keys, RivalArm, Study
 
@@ -71,9 +71,14 @@ class Planned:
     def is_beside(self, baseline: Planned) -> bool:
         """Whether it is compared with that run: of the same seed and fold, and of no other value of the grid."""
         # Of the configurations, because an arm may have set a key itself that the baseline goes through.
-        mine, other = (as_table(run.config) for run in (self, baseline))
+        mine, other = self.keys, baseline.keys
         alike = all(mine[key] == other[key] for key in baseline.grid if key in mine)
         return alike and (self.seed, self.fold) == (baseline.seed, baseline.fold)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What it is trained by, in dotted form; only what makes the network what it is."""
+        return lasting(self.config.model_dump(by_alias=True, mode="json"))
 
 
 def plan(study: Study, asked: Asked) -> list[Planned]:
@@ -139,18 +144,6 @@ def as_told(study: Study, asked: Asked) -> Study:
         "set_": keys,
     }
     return study.model_copy(update={**told, "arms": arms})
-
-
-def as_table(config: Config) -> dict[str, Any]:
-    """A configuration's keys in dotted form."""
-    return dict(_dotted(config.model_dump(by_alias=True)))
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        yield prefix + key, value
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
 
 
 def as_changes(keys: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -245,7 +238,7 @@ def _trained(study: Study, name: str, arm: Arm, grid: Keys, asked: Asked, seed: 
     folder = asked.out / _run_name(full, seed, fold)
     words = ("run", "--recipe", recipe, "--data", data, "--out", str(folder))
     begin = (*words, *(word for change in changes for word in ("--set", change)))
-    return Planned(folder.name, full, seed, fold, config, begin, folder, data, (), wanted, name, grid)
+    return Planned(folder.name, full, seed, fold, config, begin, folder, data, wanted=wanted, setting=name, grid=grid)
 
 
 def _rival(

@@ -74,8 +74,8 @@ def run_rows(planned: Sequence[Planned], baseline: str | None) -> pd.DataFrame:
         than what they are.
     """
     planned = [run for run in planned if run.wanted or state(run.folder) != "absent"]
-    rows = [_row(run) for run in planned]
     grid = list(dict.fromkeys(key for run in planned for key in run.grid))
+    rows = [_row(run, grid) for run in planned]
     heads = [*_WHO[:2], *grid, *_WHO[2:]]
     table = pd.DataFrame(rows, columns=list(dict.fromkeys([*heads, *(key for row in rows for key in row)])))
     for column in (name for name in _COMPARED if name in table and baseline is not None):
@@ -130,8 +130,11 @@ def _present(runs: pd.DataFrame) -> list[Measure]:
     return [m for m in MEASURES if m.column in done and done[m.column].notna().any()]
 
 
-def _row(planned: Planned) -> dict[str, Any]:
-    who: dict[str, Any] = {"run": planned.name, "arm": planned.arm, **planned.grid, "seed": planned.seed, "fold": -1}
+def _row(planned: Planned, grid: Sequence[str]) -> dict[str, Any]:
+    # An arm that sets a key itself has a value of it too.
+    values = {**planned.keys, **planned.grid}
+    who: dict[str, Any] = {"run": planned.name, "arm": planned.arm, **{key: values.get(key) for key in grid}}
+    who |= {"seed": planned.seed, "fold": -1}
     if planned.fold is not None:
         who["fold"] = planned.fold
     if state(planned.folder) == "absent":

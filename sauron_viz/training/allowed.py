@@ -11,6 +11,7 @@ from sauron_train import recipes
 from sauron_train.data.types import Dataset
 from sauron_train.errors import ConfigError, DataError, SauronError
 from sauron_train.runlog import RunInfo
+from sauron_train.words import counted
 
 ENVIRONMENT = "SAURON_TRAINING"
 """Folders, separated as in PATH; a served view learns from it what it may train. Without it nothing."""
@@ -44,9 +45,8 @@ class DataFolder:
         cases, channels = len(self.dataset.cases), self.dataset.channels
         structures = [name for name, value in self.dataset.labels.items() if value]
         return (
-            f"{cases} {'case' if cases == 1 else 'cases'}; "
-            f"{len(channels)} {'channel' if len(channels) == 1 else 'channels'}: {', '.join(channels)}; "
-            f"{len(structures)} {'structure' if len(structures) == 1 else 'structures'}: {', '.join(structures)}"
+            f"{counted(cases, 'case')}; {counted(len(channels), 'channel')}: {', '.join(channels)}; "
+            f"{counted(len(structures), 'structure')}: {', '.join(structures)}"
         )
 
 
@@ -199,11 +199,8 @@ def look(key: str, path: Path) -> DataFolder:
         dataset = read_names(path)
     except SauronError as error:
         return DataFolder(key, path, None, str(error))
-    if dataset.broken:
-        # No training begins with it as it is.
-        return DataFolder(key, path, None, next(iter(dataset.broken.values())))
     try:
-        shape = read_header(dataset.cases[0].images[0]).shape
+        shape = read_header(dataset.cases[0].images[0]).shape if dataset.cases else ()
     except SauronError:
         shape = ()
     return DataFolder(key, path, dataset, shape=shape)

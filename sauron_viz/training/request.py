@@ -124,14 +124,16 @@ def require(recipe: str, data: Path, changes: Sequence[str]) -> Path:
 
 def fit(data: DataFolder, config: Config) -> str:
     """Why a data set cannot be trained on with a configuration; "" where it can, as far as names tell."""
-    from sauron_train.data.datasets import check_channels  # noqa: PLC0415
+    from sauron_train.data.datasets import check_channels, refuse_broken, without  # noqa: PLC0415
     from sauron_train.data.split import split_cases  # noqa: PLC0415
 
     if data.dataset is None:
         return data.problem
     try:
         check_channels(data.dataset, config)
-        split_cases(data.dataset, config.data, config.seed)
+        kept = without(data.dataset, config.data.discard)
+        refuse_broken(kept)
+        split_cases(kept, config.data, config.seed)
     except SauronError as error:
         return str(error)
     return ""

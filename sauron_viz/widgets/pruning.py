@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sauron_train.analysis.widths import told
+from sauron_train.words import counted
 from sauron_viz.figures import grid_of, layer_heat, measure, measures, progress_lines
 from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, show, text
@@ -163,12 +164,8 @@ def told_cuts(view: RunView) -> str:
     """How much was cut, in a sentence."""
     cuts = view.prunings
     removed = sum(len(cut.removed) for cut in cuts)
-    counted = f"{_count(len(cuts), 'cut')} removed {_count(removed, 'filter')}. " if cuts else ""
-    return f"{counted}Dice is that of all cuts of an epoch together. The CSV has a line for each filter."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    gone = f"{counted(len(cuts), 'cut')} removed {counted(removed, 'filter')}. " if cuts else ""
+    return f"{gone}Dice is that of all cuts of an epoch together. The CSV has a line for each filter."
 
 
 def _why_no_cuts(view: RunView) -> str:

@@ -172,6 +172,9 @@ def test_the_table_of_runs_tells_the_values_of_the_grid(tmp_path: Path) -> None:
     assert list(table.columns[:5]) == ["run", "arm", "data.patch", "loss.window", "seed"]
     assert list(table["loss.window"]) == [2, 3] * 4
     assert list(table["data.patch"])[1:3] == [[32, 32], [64, 64]]
+    arms = {"baseline": {"prune.enabled": False}, "three": {"loss.window": 3}}
+    table = run_rows(planned(written(tmp_path, arms=arms, grid={"loss.window": [2, 3]}), out=tmp_path / "none"), None)
+    assert list(table["loss.window"]) == [2, 3, 3]
 
 
 def test_its_copy_is_a_study_file_that_asks_for_the_same(tmp_path: Path) -> None:
@@ -225,7 +228,7 @@ def test_keys_are_written_as_they_are_read() -> None:
     [
         ({"arm": {}}, "unknown key 'arm'; did you mean 'arms'"),
         ({"xyzzy": 1}, "unknown key 'xyzzy'; docs/studies.md lists all keys"),
-        ({"arms": {}}, r"arms must have at least 1 \(it is {}\)"),
+        ({"arms": {}}, r"arms must have at least 1 of what it lists \(it is {}\)"),
         ({"arms": {"a b": {}}}, "arm 'a b' names folders"),
         ({"arms": {"a": 3}}, "arm a must be a table of keys and values"),
         ({"arms": {"a": {"loss.lamda": 1}}}, r"arm a: unknown key 'loss\.lamda'; did you mean 'loss\.lambda'"),
@@ -239,7 +242,7 @@ def test_keys_are_written_as_they_are_read() -> None:
             "arm b is matched with a, which is not pruned",
         ),
         ({"arms": {"a": {}, "b": {"rival": "l1", "of": "a", "match": "a"}}, "grid": {"seed": [1]}}, "is a rival, for"),
-        ({"grid": {"loss.window": []}}, r"grid\.loss\.window must have at least 1 \(it is \[\]\)"),
+        ({"grid": {"loss.window": []}}, r"grid\.loss\.window must have at least 1 of what it lists \(it is \[\]\)"),
         ({"grid": {"loss.window": 2}}, r"grid\.loss\.window must be a list in brackets \(it is 2\)"),
         ({"grid": {"loss.window": [2, 2]}}, "two runs of the study would be called baseline_window_2_seed_0"),
         ({"seeds": [0, 0]}, "names one twice"),

@@ -111,7 +111,9 @@ def test_recipes_by_name_and_path(tmp_path: Path) -> None:
     for text in ("epochs: 2\nname: y\nepochs: 3", "arms:\n  a: {}\n  epochs: 1\n  epochs: 2"):
         with pytest.raises(ConfigError, match=r"^x: 'epochs' is given twice \(line [34]\); leave one out"):
             load_yaml(text, "x")
-    assert load_yaml("a: &a {b: 1, c: 2}\nd: {<<: *a, b: 3}", "x")["d"] == {"b": 3, "c": 2}
+    laid = load_yaml("a: &a {b: 1, c: 2}\nd: {e: &e {<<: *a, b: 3}, f: {<<: *e, b: 4}}", "x")["d"]
+    assert laid == {"e": {"b": 3, "c": 2}, "f": {"b": 4, "c": 2}}
+    assert load_yaml("{1: a, '1': b}", "x") == {1: "a", "1": "b"}
 
 
 def test_the_preset_paper_is_the_published_method_where_nothing_else_is_said() -> None:

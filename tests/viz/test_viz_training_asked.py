@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from sample import Spec, write_run
 
+from sauron_train import recipes
+from sauron_train.config import parse
 from sauron_train.errors import SauronError
+from sauron_train.keys import with_overrides
 from sauron_viz.apps import Dashboard
 from sauron_viz.training.allowed import ENVIRONMENT, Allowed, permit
 from sauron_viz.training.request import LINES, assignments, check, differences, doubt, explained, fit
@@ -49,7 +52,10 @@ def test_what_is_new_in_a_data_set_is_seen(data: Path) -> None:
     assert allowed.dataset("phantom").dataset is not None
     label = next((data / "phantom" / "labelsTr").iterdir())
     label.unlink()
-    assert f"{label} is not there" in allowed.dataset("phantom").problem
+    case = label.name.removesuffix(".nii.gz")
+    assert f"{label} is not there" in fit(allowed.dataset("phantom"), parse(recipes.load("phantom2d")))
+    without = with_overrides(recipes.load("phantom2d"), [f"data.discard=[{case}]"])
+    assert fit(allowed.dataset("phantom"), parse(without)) == ""
 
 
 @pytest.mark.parametrize("key", ["", ".", "..", "../data/phantom", "/etc", "phantom/../phantom", "phantom/imagesTr"])

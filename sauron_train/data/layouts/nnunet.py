@@ -12,8 +12,8 @@ from typing import Any
 from sauron_train.data.layouts.folders import images_of, sorted_out
 from sauron_train.data.nifti import ENDINGS
 from sauron_train.data.types import Case, Dataset
-from sauron_train.data.words import counted
 from sauron_train.errors import DataError
+from sauron_train.words import counted
 
 FOLDERS = "dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz"
 
