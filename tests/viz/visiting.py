@@ -49,7 +49,7 @@ def visit(url: str, query: str, goodbye: bool = True) -> Iterator[Page]:
 
 
 class Page:
-    """What a page knows: its widgets' states, by their ids.
+    """What a page knows: its widgets' states, by their ids, and which of its messages had an answer of any kind.
 
     Args:
         line: the socket to its kernel.
@@ -58,6 +58,7 @@ class Page:
     def __init__(self, line: ClientConnection) -> None:
         self.line = line
         self.states: dict[str, dict[str, Any]] = {}
+        self.answered: set[str] = set()
         control = uuid.uuid4().hex
         self.send("comm_open", comm_id=control, target_name="jupyter.widget.control", data={})
         self.send("comm_msg", comm_id=control, data={"method": "request_states"})
@@ -87,11 +88,15 @@ class Page:
 
     def stay(self, seconds: float) -> None:
         """Do nothing but what a page does by itself: ask every second whether its kernel is there."""
-        name, _ = self._widget("query")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.done(self.send("comm_msg", comm_id=name, data={"method": "custom", "content": {"ping": 1}}))
+            self.ping()
             time.sleep(_BEAT_S)
+
+    def ping(self) -> None:
+        """Ask whether the kernel is there, and wait for its answer."""
+        name, _ = self._widget("query")
+        self.done(self.send("comm_msg", comm_id=name, data={"method": "custom", "content": {"ping": 1}}))
 
     def _widget(self, *keys: str, **values: object) -> tuple[str, dict[str, Any]]:
         for name, state in self.states.items():
@@ -125,6 +130,7 @@ class Page:
             parts = _unpacked(raw)
             header, parent, content = (json.loads(parts[place]) for place in (1, 2, 4))
             self._learn(header["msg_type"], content)
+            self.answered.add(parent.get("msg_id", ""))
             if (not sent or parent.get("msg_id") == sent) and wanted(header["msg_type"], content, len(raw)):
                 return
 
