@@ -1,8 +1,9 @@
 """Makes the pictures of this folder: `python docs/pictures.py RUNS DATA [NAME ...]`, all of them or the named ones.
 
-Needs Playwright and Chromium, as the tests do. RUNS holds hippo and sunny, made by benchmarks/against_baseline.py, and
-those of studies/clusterability.yaml under table4. DATA holds the data set `phantom` of `make demo`: for the picture
-of the tab Training a run `first` is trained on it and stopped again.
+Needs Playwright and Chromium, as the tests do. RUNS holds hippo and sunny, made by benchmarks/against_baseline.py, the
+runs of studies/clusterability.yaml under table4, and those of studies/benchmark.yaml on the left ventricle under bench.
+DATA holds the data set `phantom` of `make demo`: for the picture of the tab Training a run `first` is trained on it and
+stopped again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from playwright.sync_api import sync_playwright
 IMAGES = Path(__file__).parent / "images"
 CHART = ".sauron-chart[data-ready=yes] >> visible=true"
 TABLE4 = "table4/delta_opt_seed_0"
-PAIRS = "".join(f"&with=table4/{arm}_seed_{seed}" for arm in ("control", "delta_opt") for seed in (0, 1))
+ARMS = "".join(f"&with=bench/{arm}_seed_{seed}" for arm in ("baseline", "sauron", "lambda_0") for seed in (0, 1, 2))
 TRAINING = "training"
 JOB = ".sauron-job[data-id=first]"
 # Name of the picture, address, height in CSS pixels, dark or light.
@@ -33,7 +34,7 @@ PICTURES = (
     ("dashboard", "run=hippo&tab=pruning&epoch=12&layer=enc_conv_7", 860, "light"),
     ("pruning", "run=sunny&tab=pruning&epoch=17&layer=enc_conv_10", 1420, "light"),
     (TRAINING, "tab=training", 1130, "light"),
-    ("compare", f"run=sunny&tab=compare{PAIRS}&with=sunny", 1120, "light"),
+    ("compare", f"run=bench/sauron_seed_0&tab=compare{ARMS}", 1120, "light"),
 )
 
 
