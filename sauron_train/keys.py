@@ -82,9 +82,9 @@ def with_overrides(values: Mapping[str, Any], assignments: Iterable[str]) -> dic
 
 
 def overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two tables as one: keys of `over` win, tables inside are laid over each other likewise."""
+    """Two tables as one that shares nothing with them: keys of `over` win, tables inside are laid over each other."""
     result = _copy(under)
-    for key, value in over.items():
+    for key, value in _copy(over).items():
         below = result.get(key)
         result[key] = overlaid(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
     return result

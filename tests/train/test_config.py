@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,14 @@ def test_the_preset_paper_is_the_published_method_where_nothing_else_is_said() -
     assert (config.prune.kappa, config.prune.threshold_max, config.prune.patience) == (7, 0.3, 5)
     assert (config.optimizer.name, config.optimizer.lr, config.loss.lambda_) == ("adam", 1e-3, 0.5)
     assert parse(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_keys_set_over_a_preset_leave_the_preset_as_it_is() -> None:
+    before = copy.deepcopy(PRESETS)
+    for under in ({}, SMALL, {"loss": {"lambda": 1.0}}):
+        values = with_overrides(under, ["preset=paper", "loss.lambda=0.0", "prune.exclude=[out]", "optimizer.lr=1.0"])
+        assert (values["loss"]["lambda"], values["optimizer"]["lr"]) == (0.0, 1.0)
+    assert before == PRESETS
 
 
 def test_the_preset_paper_leaves_no_choice_of_the_method_to_our_defaults() -> None:
