@@ -47,7 +47,7 @@ test: setup lint ## Check style and types, run all tests (JOBS=1: one after the 
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 soak: setup ## Run the long tests, which `make test` leaves out
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m soak
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m soak --timeout 0
 
 lowest: setup ## Run the tests with the oldest versions that pyproject.toml allows (torch as elsewhere)
 	$(BIN)/pip install --quiet 'uv>=0.8'

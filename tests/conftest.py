@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 Golden = Mapping[str, Any]
+
+
+def pytest_configure() -> None:
+    """Whoever starts the tests in the background has them, and all that they start, deaf to Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
