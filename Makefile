@@ -30,7 +30,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Sauron needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'
+# Python compiles what is used when it is used; all of it in advance would take longer than to install it.
+	$(BIN)/pip install --quiet --no-compile $(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'
 # nnU-Net's networks, which the tests cut; what they depend on would replace torch.
 	$(BIN)/pip install --quiet --no-deps 'dynamic-network-architectures>=0.4,<0.5'
 	@touch $@

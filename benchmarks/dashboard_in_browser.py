@@ -188,8 +188,9 @@ def switch(page: Any, name: str) -> float:
     return float(page.evaluate(TIMED, [act, ready]))
 
 
-def step(page: Any, place: int) -> float:
-    slider = "[...document.querySelectorAll('input[type=range]')].find((s) => s.offsetParent && s.max === '499')"
+def step(page: Any, place: int, epochs: int = LONG.epochs) -> float:
+    is_it = f"s.offsetParent && s.max === '{epochs - 1}'"
+    slider = f"[...document.querySelectorAll('input[type=range]')].find((s) => {is_it})"
     act = f"const s = {slider}; s.value = {place}; s.dispatchEvent(new Event('input', {{ bubbles: true }}));"
     page.wait_for_timeout(150)
     return float(

@@ -134,13 +134,11 @@ def test_a_run_of_an_earlier_version_goes_on(half: Run, whole: Run) -> None:
     assert_same(run, whole)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param(
-            ["network.norm=batch", "optimizer.name=sgd", "optimizer.lr=0.01", "loss.reference=random"],
-            marks=pytest.mark.soak,
-        ),
+        ["network.norm=batch", "optimizer.name=sgd", "optimizer.lr=0.01", "loss.reference=random"],
         ["preset=paper", "prune.threshold_start=0.6", "prune.threshold_max=0.9", "optimizer.amsgrad=true"],
     ],
     ids=["batch norm, SGD", "as published"],

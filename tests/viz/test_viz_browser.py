@@ -158,6 +158,7 @@ def test_tabs_share_the_layer_and_charts_are_drawn(page: Any, dashboard: Served)
     assert "tab=pruning" in page.evaluate("location.search")
 
 
+@pytest.mark.soak
 def test_a_click_beside_the_lines_of_a_chart_chooses_the_epoch(page: Any, dashboard: Served) -> None:
     open_run(page, dashboard, "run=rats")
     page.get_by_role("tab", name="Pruning").click()

@@ -144,7 +144,7 @@ def test_two_grids_are_linked_by_the_numbers_of_filters(page: Any, dashboard: Se
     page.wait_for_selector("text=run bare holds no feature maps")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "SVG", "CSV"])
+@pytest.mark.parametrize("kind", ["PNG", pytest.param("SVG", marks=pytest.mark.soak), "CSV"])
 def test_the_grid_can_be_taken_away(page: Any, dashboard: Served, tmp_path: Path, kind: str) -> None:
     open_run(page, dashboard, "run=rats")
     what = "the numbers of all maps" if kind == "CSV" else "all maps"

@@ -80,6 +80,7 @@ def assert_it_fits_and_is_dark(page: Any) -> None:
     )
 
 
+@pytest.mark.soak
 def test_every_panel_works_in_its_notebook(lab: str, page: Any) -> None:
     chart = ".sauron-chart[data-ready=yes]"
     run_notebook(page, lab, "layer_trends")
