@@ -8,6 +8,8 @@ SERVE ?= 1
 # What whole epochs are measured on by `make bench`.
 RECIPE ?= phantom2d
 DATA ?= $(DEMO)/phantom
+# What the views are measured in by `make bench-views`.
+BROWSER ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 # How many tests run at a time.
 JOBS ?= 2
 # Address of PyTorch's index of CPU wheels (docs/install.md); without it Linux gets the larger CUDA build.
@@ -19,10 +21,10 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,--constraint con
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lowest audit bench lint format clean
+.PHONY: help setup demo test soak lowest audit bench bench-views lint format clean
 
 help: ## Show what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(VENV)/.ready ## Create the environment in .venv
 
@@ -70,6 +72,13 @@ bench: setup ## Measure again what docs/performance.md says (some forty minutes 
 	$(BIN)/python benchmarks/epoch.py --recipe $(RECIPE) --data $(DATA) --threads 1
 	$(BIN)/python benchmarks/width_stair.py
 	$(BIN)/python benchmarks/growth.py
+
+bench-views: setup ## Measure the views in a browser (some twenty minutes; BROWSER=path of Chromium)
+	@test -n "$(BROWSER)" || { echo "No Chromium found; name it with: make bench-views BROWSER=/path/to/chromium"; exit 2; }
+	$(BIN)/pip install --quiet 'mfusepy>=3,<4'
+	$(BIN)/python benchmarks/dashboard_in_browser.py $(BROWSER)
+	$(BIN)/python benchmarks/explorer_in_browser.py $(BROWSER)
+	$(BIN)/python benchmarks/views_at_scale.py $(BROWSER)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff format --check .
