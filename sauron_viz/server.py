@@ -21,6 +21,7 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 from sauron_viz import prefork
 from sauron_viz.access import Access
 from sauron_viz.gate import Gate, pages
+from sauron_viz.limits import give_back_memory
 from sauron_viz.scripts import ScriptsHandler, gather
 from sauron_viz.sockets import KernelSocket
 from sauron_viz.visit import KEY, SERVER
@@ -89,6 +90,7 @@ class Kernels(AsyncMappingKernelManager):
     def _tidy(self) -> None:
         self._tidying = None
         gc.collect()
+        give_back_memory()
 
     def get_pool_size(self, notebook_name: str) -> int:
         """How many prepared pages there are to hand out; Voila asks before it takes one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,24 @@ while not (here / "out").read_text():
     time.sleep(0.1)
 print("limits of the training:", (here / "out").read_text().strip())
 """
+
+# Pieces that are freed between others that stay, as those of pages that were closed while others were open.
+FREEING = """
+import psutil
+from sauron_viz.limits import give_back_memory
+
+pieces = [bytes(20_000) for _ in range(10_000)]
+pieces[:] = pieces[::20]
+before = psutil.Process().memory_info().rss
+give_back_memory()
+print(before - psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries give it back, or cannot be asked to")
+def test_memory_that_was_freed_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", FREEING], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100_000_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process writes to")
