@@ -49,7 +49,7 @@ def lift_limit(pid: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Return to the system what this process has freed: glibc keeps it, and of a crowd that is hundreds of megabytes."""
+    """Return to the system what this process has freed: glibc keeps it, after a crowd hundreds of megabytes."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
