@@ -117,6 +117,6 @@ def load_state(run: Path, epoch: int) -> dict[str, Any]:
         raise RunError(f"{path} holds no resume state")
     if state["format_version"] > FORMAT_VERSION:
         raise RunError(f"{path} was written by a newer Sauron; install a newer one to go on")
-    if state["epoch"] != epoch:
-        raise RunError(f"{path} belongs to epoch {state['epoch']}, so this run cannot go on from it")
+    if state.get("epoch") != epoch:
+        raise RunError(f"{path} belongs to epoch {state.get('epoch')}, so this run cannot go on from it")
     return state

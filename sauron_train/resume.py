@@ -19,6 +19,7 @@ from sauron_train.predict import dataset_of
 from sauron_train.progress import Observer
 from sauron_train.runlog import Run, files
 from sauron_train.runlog.claim import claimed
+from sauron_train.runlog.ledger import changed_since
 from sauron_train.trainer import Trainer
 
 
@@ -42,7 +43,7 @@ def resume(
         run: the run; everything is refused before anything in its folder is changed.
         data: the data set, if it is not where it was.
         observer: told how it goes.
-        force: go on although the run says that its process is alive.
+        force: go on although the run says that its process is alive, and with logs that are not what they were.
         cache: folder of preprocessed cases; see `load_volumes`.
         extend: so many epochs more, for a run that is finished.
 
@@ -55,6 +56,7 @@ def resume(
     with claimed(run.path) if ranks.leads() else nullcontext():
         if ranks.leads():
             _refuse(run, force, extend)
+            _refuse_damage(run, force)
         config, state = run.config, load_state(run.path, run.last_epoch) if run.last_epoch else {}
         if state:
             _refuse_changes(run, state, config, extend is not None)
@@ -97,6 +99,23 @@ def _refuse(run: Run, force: bool, extend: int | None) -> None:
                 f"run {run.name} is training now, as process {info.pid}; stop it first (or go on with --force, if that "
                 "process is something else by now)"
             )
+
+
+def _refuse_damage(run: Run, force: bool) -> None:
+    """Whatever is trained from here on would be listed as whole together with what is not."""
+    last = run.last_epoch
+    state = files.resume_file(last)
+    if changed_since(run.path, last, [state]) and (run.path / state).is_file():
+        raise RunError(
+            f"{run.path / state} is not what was written at epoch {last}, so the run would go on otherwise than it "
+            "began; put the file back from a copy (`sauron-train check` tells what else is damaged)"
+        )
+    tables = changed_since(run.path, last, (files.EPOCHS, files.LAYERS, files.PRUNINGS))
+    if tables and not force:
+        raise RunError(
+            f"{run.path / tables[0]} is not what it was at epoch {last} (`sauron-train check` tells more); put it back "
+            "from a copy, or go on with it as it is with --force"
+        )
 
 
 def _refuse_changes(run: Run, state: Mapping[str, Any], config: Config, extending: bool) -> None:

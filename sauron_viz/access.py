@@ -122,7 +122,10 @@ def host_name(host: str) -> str:
 
 def same_origin(origin: str, host: str) -> bool:
     """Whether a page of that origin comes from that host; "null", which a page in a sandbox sends, does not."""
-    return urlsplit(origin.lower()).netloc == host.lower() if "://" in origin else False
+    try:
+        return "://" in origin and urlsplit(origin.lower()).netloc == host.lower()
+    except ValueError:
+        return False
 
 
 def free(host: str, port: int) -> None:

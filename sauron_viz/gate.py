@@ -113,7 +113,7 @@ class Gate(Router):
             return Elsewhere, {"target": base + _query(request)}
         if inside:
             return None
-        if not page:
+        if not page or _bearer(request):
             return Refusal, {"guesses": self.guesses if _bearer(request) else None}
         if given is not None or request.path == login:
             return Login, {"access": self.access, "guesses": self.guesses, "given": given}

@@ -69,7 +69,9 @@ def resume(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Go on although the run says that it is training, where that can no longer be true."
+            "--force",
+            help="Go on although the run says that it is training, where that can no longer be true, or although its "
+            "tables are damaged.",
         ),
     ] = False,
     extend: Annotated[

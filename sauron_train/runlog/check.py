@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,9 @@ def check(run: Run, on_progress: Callable[[int, int, str], None] | None = None) 
     if run.status == "running":
         # What the next epoch has begun to write is there for a reason.
         found.findings = [finding for finding in found.findings if finding.kind != "left over"]
+        if run.last_epoch > tables.last:
+            # What an epoch that ended meanwhile took away: states to go on from, and weights of before.
+            found.findings = [each for each in found.findings if not each.file.startswith(f"{files.CHECKPOINTS}/")]
     return found
 
 
@@ -133,15 +136,17 @@ def _read_files(
     found: Checked,
     on_progress: Callable[[int, int, str], None],
 ) -> None:
-    paths = [path for path in _arrays(run) if (_epoch_of(path) or 0) <= tables.last]
-    sizes = {path: path.stat().st_size for path in paths}
+    trusted = not any(finding.file == files.LAYERS and not finding.harmless for finding in found.findings)
+    sizes = {path: _size(path) for path in _arrays(run) if (_epoch_of(path) or 0) <= tables.last}
     done, total, unlisted = 0, sum(sizes.values()), 0
-    for path in paths:
+    for path, size in sizes.items():
         name = path.relative_to(run.path).as_posix()
         on_progress(done, total, name)
         finding, content = _read_file(path, name, listed.get(name), tables)
-        done += sizes[path]
-        found.files, found.bytes = found.files + 1, found.bytes + sizes[path]
+        if finding is not None and finding.kind == "contradiction" and finding.repair and not trusted:
+            finding = replace(finding, repair="")  # which of the two is wrong cannot be told
+        done += size
+        found.files, found.bytes = found.files + 1, found.bytes + size
         found.listed += name in listed
         unlisted += name not in listed
         if finding is not None:
@@ -156,6 +161,13 @@ def _read_files(
             f"{which} no checksum: an earlier version wrote {'it' if unlisted == 1 else 'them'}, or the list is damaged"
         )
         found.findings.append(Finding("not listed", CHECKSUMS, what, "they are listed, if they can be read"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _arrays(run: Run) -> Iterator[Path]:
@@ -175,15 +187,21 @@ def _read_file(path: Path, name: str, entry: Entry | None, tables: Tables) -> tu
     try:
         content = Sum.of_file(path)
         unreadable = _unreadable(path, tables)
+    except FileNotFoundError:
+        return None, None  # training has taken it away meanwhile; otherwise it is told of as missing
     except OSError as error:
         return Finding("damaged", name, f"it cannot be read: {error.strerror}", aside), None
-    if entry is not None and content.length != entry.sum.length:
-        return Finding("damaged", name, f"it has {content.length} bytes instead of {entry.sum.length}", aside), None
     if entry is not None and content != entry.sum:
-        return Finding("damaged", name, f"it is not what was written at epoch {entry.epoch}", aside), None
-    if unreadable is not None:
-        return Finding(unreadable[0], name, unreadable[1], aside), None
-    return None, content
+        what = f"it is not what was written at epoch {entry.epoch}"
+        if content.length != entry.sum.length:
+            what = f"it has {content.length} bytes instead of {entry.sum.length}"
+        return Finding("damaged", name, what, aside), None
+    if unreadable is None:
+        return None, content
+    kind, what = unreadable
+    if entry is not None and kind == "contradiction":
+        return Finding(kind, files.LAYERS, f"{name} is as it was written and says otherwise: {what}"), content
+    return Finding(kind, name, what, aside), None
 
 
 def _unreadable(path: Path, tables: Tables) -> tuple[Kind, str] | None:

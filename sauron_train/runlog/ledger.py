@@ -101,6 +101,28 @@ def latest(lines: Iterable[bytes]) -> dict[str, Entry]:
     return {entry.file: entry for entry in _entries(lines)}
 
 
+def listed(run: Path, last: int | None = None) -> dict[str, Entry] | None:
+    """The last entry of every file of a run, up to an epoch if one is given; None where there is no list."""
+    try:
+        lines = (run / CHECKSUMS).read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    return {entry.file: entry for entry in _entries(lines) if last is None or entry.epoch <= last}
+
+
+def changed_since(run: Path, last: int, names: Iterable[str]) -> list[str]:
+    """Those of some files that are not, or do not begin with, what was listed at an epoch or before."""
+    entries = listed(run, last) or {}
+    return [name for name in names if name in entries and not _begins_with(run / name, entries[name].sum)]
+
+
+def _begins_with(path: Path, content: Sum) -> bool:
+    try:
+        return Sum.of_file(path, content.length) == content
+    except FileNotFoundError:
+        return False
+
+
 def _entries(lines: Iterable[bytes]) -> Iterator[Entry]:
     return (entry for line in lines if (entry := Entry.of(line)) is not None)
 

@@ -60,7 +60,7 @@ def _mend(run: Run, found: Checked) -> None:
         if found.torn:
             _drop_unsound(run.path / files.EPOCHS)
     for finding in found.findings:
-        if not finding.harmless and finding.file not in (*TABLES, CHECKSUMS, files.CONFIG):
+        if not finding.harmless and finding.repair and finding.file not in (*TABLES, CHECKSUMS, files.CONFIG):
             _put_aside(run.path, finding)
     if told:
         _list(run, found)
@@ -78,6 +78,8 @@ def _put_aside(run: Path, finding: Finding) -> None:
     source, target = run / finding.file, run / DAMAGED / finding.file
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
+        while target.exists():
+            target = target.with_name(f"{target.name}.before")
         os.replace(source, target)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from sauron_train.errors import SauronError
 from sauron_train.runlog import files
 from sauron_train.runlog.findings import Finding, epochs_have
+from sauron_train.runlog.ledger import listed
 from sauron_train.runlog.reader import Run, whole_lines
 from sauron_train.runlog.schema import Pruning, RunInfo
 
@@ -22,7 +23,7 @@ _DROPPED = "the last epoch is dropped"
 class Tables:
     """The three tables of a run.
 
-    `last` is the last epoch that is told in full, `torn` whether one more was begun to be told in `epochs.csv`, and
+    `last` is the last epoch that is told, `torn` whether one more was begun to be told and can be made again, and
     `filters` are those of every layer at every epoch.
     """
 
@@ -35,9 +36,13 @@ class Tables:
     def read(cls, run: Run, info: RunInfo) -> Tables:
         """Read them line by line, and compare them with each other."""
         tables = cls()
-        epochs = tables._rows(run.path, files.EPOCHS)
-        numbers = [int(row["epoch"]) for row in epochs if row["epoch"].isdigit()]
+        epochs, bad = tables._rows(run.path, files.EPOCHS)
+        numbers = [int(row["epoch"]) for row in epochs]
         tables.last = numbers[-1] if numbers else 0
+        if bad and bad[-1] == len(epochs) + len(bad) + 1:
+            tables.torn = len(bad) == 1 and _may_be_dropped_after(tables.last, run, info)
+            tables.last += not tables.torn
+        tables._tell_bad(files.EPOCHS, bad)
         if numbers != list(range(numbers[0], numbers[0] + len(numbers)) if numbers else []):
             tables.findings.append(Finding("damaged", files.EPOCHS, "its epochs are not in order, or some are missing"))
         tables._read_layers(run, info, numbers)
@@ -45,22 +50,24 @@ class Tables:
         tables._read_prunings(run)
         return tables
 
-    def _rows(self, folder: Path, name: str) -> list[dict[str, str]]:
+    def _rows(self, folder: Path, name: str) -> tuple[list[dict[str, str]], list[int]]:
+        """Rows that are sound, and the numbers of the lines that are not."""
         text = self._text(folder, name).decode("utf-8", errors="replace")
         if not (folder / name).is_file():
-            return []
+            return [], []
         lines = list(csv.reader(io.StringIO(text)))
         lacking = [column for column in _NEEDED[name] if not lines or column not in lines[0]]
         if lacking:
             self.findings.append(Finding("damaged", name, f"its heading lacks the column {lacking[0]}"))
-            return []
+            return [], []
         heading, *rows = lines
         bad = [place for place, row in enumerate(rows, start=2) if not _sound(heading, row)]
-        if bad:
-            self.torn = name == files.EPOCHS and bad == [len(lines)]
-            what = f"line {bad[0]} is no row of numbers as the heading says"
+        return [dict(zip(heading, row, strict=True)) for row in rows if _sound(heading, row)], bad
+
+    def _tell_bad(self, name: str, lines: Sequence[int]) -> None:
+        if lines:
+            what = f"line {lines[0]} is no row of numbers as the heading says"
             self.findings.append(Finding("damaged", name, what, _DROPPED if self.torn else ""))
-        return [dict(zip(heading, row, strict=True)) for row in rows if _sound(heading, row)]
 
     def _text(self, folder: Path, name: str) -> bytes:
         try:
@@ -77,7 +84,9 @@ class Tables:
     def _read_layers(self, run: Run, info: RunInfo, epochs: Sequence[int]) -> None:
         expected = [layer.name for layer in info.layers]
         seen: dict[int, list[str]] = {}
-        for row in self._rows(run.path, files.LAYERS):
+        rows, bad = self._rows(run.path, files.LAYERS)
+        self._tell_bad(files.LAYERS, bad)
+        for row in rows:
             epoch = int(row["epoch"])
             seen.setdefault(epoch, []).append(row["layer"])
             self.filters.setdefault(epoch, {})[row["layer"]] = int(row["filters"])
@@ -85,10 +94,11 @@ class Tables:
         told = any(finding.file == files.LAYERS and not finding.harmless for finding in self.findings)
         if short and (seen or not told):
             what = f"{epochs_have(short)} not one row for each of the {len(expected)} layers"
-            torn = short == [self.last] and not self.torn
+            before = epochs[-2] if len(epochs) > 1 else 0
+            torn = short == [self.last] and not self.torn and _may_be_dropped_after(before, run, info)
             self.findings.append(Finding("damaged", files.LAYERS, what, _DROPPED if torn else ""))
             if torn:
-                self.torn, self.last = True, epochs[-2] if len(epochs) > 1 else 0
+                self.torn, self.last = True, before
         self._later(files.LAYERS, [epoch for epoch in seen if epoch > self.last])
 
     def _later(self, name: str, epochs: Sequence[int]) -> None:
@@ -120,6 +130,14 @@ class Tables:
                 self.findings.append(Finding("contradiction", files.PRUNINGS, what))
                 return
         self._later(files.PRUNINGS, later)
+
+
+def _may_be_dropped_after(epoch: int, run: Run, info: RunInfo) -> bool:
+    """Whether nothing is lost with what comes after: it was never finished, or training makes it again."""
+    once = listed(run.path)
+    if once is not None and max((entry.epoch for entry in once.values()), default=0) <= epoch:
+        return True
+    return info.status != "finished" and (epoch == 0 or (run.path / files.resume_file(epoch)).is_file())
 
 
 def _sound(heading: Sequence[str], row: Sequence[str]) -> bool:

@@ -176,7 +176,7 @@ class RunWriter:
 def cut_back(path: Path, last: int) -> None:
     """Take away the lines of later epochs from all tables of a run, and lines that were cut off.
 
-    The commits go last, so that whoever is cut off here leaves a run that can be cut back again.
+    The checksums go first and the commits last: whoever is cut off here leaves a run that can be cut back again.
     """
     for name, epoch_of in _GROWING.items():
         if name == CHECKSUMS and not (path / name).exists():
@@ -221,10 +221,10 @@ def _entry_epoch(line: bytes) -> int:
 
 
 _GROWING: Mapping[str, Callable[[bytes], int | None]] = {
-    files.EPOCHS: _first_cell,
+    CHECKSUMS: _entry_epoch,
     files.LAYERS: _first_cell,
     files.PRUNINGS: _json_epoch,
-    CHECKSUMS: _entry_epoch,
+    files.EPOCHS: _first_cell,
 }
 """Files that grow, each with how the epoch of a line is told; None is a heading."""
 

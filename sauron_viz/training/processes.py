@@ -115,7 +115,7 @@ def _boot() -> str:
 
 def _from_proc(pid: int) -> str:
     try:
-        stat = (_PROC / str(pid) / "stat").read_text()
+        stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return ""
     # The second field is the program's name in brackets, which may hold anything.

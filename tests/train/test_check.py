@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,57 @@ def test_a_torn_last_epoch_is_dropped(run: Run, rest: bytes) -> None:
     read_all(run)
 
 
-def test_an_epoch_whose_layers_are_not_all_there_is_dropped(run: Run) -> None:
+def test_a_row_of_a_finished_run_that_is_damaged_stays_with_all_that_belongs_to_it(run: Run) -> None:
+    for name, before, after in ((files.LAYERS, b",4,", b",x,"), (files.EPOCHS, b"3,", b"3x,")):
+        content = (run.path / name).read_bytes()
+        *lines, last = content.splitlines(keepends=True)
+        assert before in last
+        (run.path / name).write_bytes(b"".join([*lines, last.replace(before, after, 1)]))
+        contents = {path: path.read_bytes() for path in everything(run)}
+        assert check(run).lost
+        repair(run)
+        assert {path: path.read_bytes() for path in everything(run)} == contents
+        assert name in [finding.file for finding in check(run).lost], "it is told of again"
+        (run.path / name).write_bytes(content)
+    assert check(run).findings == []
+
+
+def test_a_table_that_contradicts_what_is_as_it_was_written_is_the_one_to_blame(run: Run) -> None:
+    lines = (run.path / files.LAYERS).read_bytes().splitlines(keepends=True)
+    lines[-1] = lines[-1].replace(b",4,", b",5,", 1)
+    (run.path / files.LAYERS).write_bytes(b"".join(lines))
+    contents = {path: path.read_bytes() for path in everything(run)}
+    assert {finding.file for finding in check(run).lost} == {files.LAYERS}
+    repair(run)
+    assert {path: path.read_bytes() for path in everything(run)} == contents
+
+
+def test_a_repair_that_was_cut_off_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (run.path / files.EPOCHS).read_bytes()
+    write, writes = files.write_atomically, []
+
+    def cut_off(at: int, path: Path, content: bytes) -> object:
+        writes.append(path)
+        if len(writes) == at:
+            raise OSError(5, "the power failed")
+        return write(path, content)
+
+    for place in range(1, 6):
+        (run.path / files.EPOCHS).write_bytes(before + b"garbage\n")
+        writes.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "write_atomically", partial(cut_off, place))
+            with pytest.raises(RunError, match="cannot be mended"):
+                repair(run)
+        repair(run)
+        assert (run.path / files.EPOCHS).read_bytes() == before
+        assert check(run).findings == []
+
+
+def test_an_epoch_whose_layers_are_not_all_there_is_dropped(tmp_path: Path) -> None:
+    """Where training makes it again."""
+    run = small_run(tmp_path / "first", status="stopped")
+    torch.save({}, run.path / files.resume_file(2))
     lines = (run.path / files.LAYERS).read_bytes().splitlines(keepends=True)
     (run.path / files.LAYERS).write_bytes(b"".join(lines[:-1]))
     assert "epoch 3 has not one row for each of the 2 layers" in [finding.what for finding in check(run).lost]

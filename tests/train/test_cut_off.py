@@ -147,7 +147,7 @@ def test_all_processes_of_a_run_may_be_told_to_stop(phantom: Path, tmp_path: Pat
 @pytest.mark.soak
 def test_fifty_kills(phantom: Path, tmp_path: Path) -> None:
     """A process is killed at a random moment after it began to train, over and over, until the run is finished."""
-    changes = ["epochs=90", "prune.last_epoch=90", "prune.first_epoch=1", "prune.kappa=30"]
+    changes = ["epochs=130", "prune.last_epoch=90", "prune.first_epoch=1", "prune.kappa=30"]
     expected = tmp_path / "whole"
     Trainer(Experiment.prepare(tiny(*changes), phantom), expected).run()
     assert Run(expected).prunings()

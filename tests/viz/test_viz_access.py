@@ -61,6 +61,7 @@ def test_which_hosts_and_origins_are_ones_own() -> None:
     assert same_origin("https://Example.org", "example.org")
     assert not same_origin("https://example.org", "example.org:8443")
     assert not same_origin("null", "null")
+    assert not same_origin("http://[", "[")
     assert not same_origin("", "")
 
 

@@ -200,6 +200,13 @@ def test_who_guesses_waits_and_nobody_else(guarded: Served, cookie: str) -> None
     assert len(ended) == 9
 
 
+@pytest.mark.parametrize("path", ["/sauron/", "/sauron/login", "/sauron/voila/static/voila.js"])
+def test_who_guesses_without_the_form_waits_too(guarded: Served, path: str) -> None:
+    began = time.monotonic()
+    assert Answer(guarded, path, Authorization="Bearer a guess").status == 403
+    assert time.monotonic() - began >= 1
+
+
 def test_while_many_guess_no_token_is_looked_at(guarded: Served) -> None:
     def guess() -> None:
         log_in(guarded, "a guess")

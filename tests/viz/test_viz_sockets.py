@@ -43,8 +43,10 @@ def test_messages_of_pages_are_whole(buffers: list[bytes]) -> None:
         packed([b"\xff", *PARTS[1:]]),
         packed([b"shell", b"[" * 100_000, b"{}", b"{}", b"{}"]),
         number(6) + number(2**60) * 6 + b"x" * 100,
+        packed(PARTS + [b""] * 1000),
+        packed([b"shell", HEADER.decode().encode("utf-16"), *PARTS[2:]]),
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_what_is_none_is_told_from_them(message: bytes) -> None:
     assert not is_whole(message)
@@ -67,6 +69,27 @@ def test_who_sends_anything_else_is_left_and_the_others_are_not(dashboard: Serve
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1007
         other.ping()
+
+
+def test_who_sends_more_than_a_kernel_takes_is_left(dashboard: Served) -> None:
+    """A kernel that does not read; what is sent to it would gather in the server."""
+    large = packed([*PARTS, bytes(9 << 20)])
+    with visit(dashboard.url, "run=rats", goodbye=False) as page:
+        page.ping()
+        asleep = dashboard.kernels()
+        for kernel in asleep:
+            kernel.suspend()
+        try:
+            with pytest.raises(ConnectionClosed) as closed:
+                for _ in range(20):
+                    page.line.send(large)
+                while True:
+                    page.line.recv(timeout=60)
+        finally:
+            for kernel in asleep:
+                kernel.resume()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
 
 
 def test_the_older_protocol_is_refused(dashboard: Served) -> None:
