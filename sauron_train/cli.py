@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,6 +15,9 @@ from sauron_train import __version__, ranks
 from sauron_train.commands import checking, data, deployment, inference, redundancy, studies, training
 from sauron_train.console import console
 from sauron_train.errors import SauronError
+
+# What may come of any write, so it is said here.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 app = typer.Typer(
     help="Train segmentation U-Nets that lose their redundant filters while they train.",
@@ -32,10 +36,18 @@ def main() -> None:
     try:
         app()
     except SauronError as error:
-        Console(stderr=True, quiet=console.quiet).print(
-            f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
-        )
-        sys.exit(2)
+        _leave(str(error))
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        _leave(f"{error.filename or 'a file'} cannot be read or written: {error.strerror}")
+
+
+def _leave(sentence: str) -> NoReturn:
+    Console(stderr=True, quiet=console.quiet).print(
+        f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True
+    )
+    sys.exit(2)
 
 
 @app.callback(invoke_without_command=True)

@@ -181,11 +181,17 @@ def told(finish: Finish) -> Iterator[None]:
         with ended_together(finish):
             yield
     except KeyboardInterrupt:
-        finish("stopped", _INTERRUPTED)
+        _say(finish, "stopped", _INTERRUPTED)
         raise
     except BaseException as error:
-        finish("failed", str(error).split("\n")[0])
+        _say(finish, "failed", str(error).split("\n")[0])
         raise
+
+
+def _say(finish: Finish, status: Literal["stopped", "failed"], message: str) -> None:
+    # Where the disk is full, why the run ended matters more than that this cannot be written either.
+    with contextlib.suppress(OSError):
+        finish(status, message)
 
 
 def _words(error: BaseException, rank: int) -> tuple[Literal["stopped", "failed"], str]:

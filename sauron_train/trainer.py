@@ -154,8 +154,17 @@ class Trainer:
             self.writer.finish("finished")
 
     def _run_epochs(self) -> None:
-        for epoch in range(len(self.history.train_losses) + 1, self.config.epochs + 1):
-            self.run_epoch(epoch)
+        try:
+            for epoch in range(len(self.history.train_losses) + 1, self.config.epochs + 1):
+                self.run_epoch(epoch)
+        except OSError as error:
+            if self.writer is None:
+                raise
+            run, why = self.writer.path, error.strerror or str(error)
+            raise RunError(
+                f"run {run.name} cannot be written: {why} ({error.filename or run}); its finished epochs are whole, so "
+                f"when that is mended, go on with: sauron-train resume {run}"
+            ) from error
 
     def run_epoch(self, epoch: int) -> None:
         """One epoch, from the first step to its commit."""

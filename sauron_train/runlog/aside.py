@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sauron_train.errors import RunError
+from sauron_train.runlog import files
 
 
 def refuse_existing(path: Path) -> None:
@@ -37,5 +39,10 @@ def aside(out: Path) -> Iterator[Path]:
         yield place / "run"
         refuse_existing(out)
         (place / "run").rename(out)
+        files.sync_folder(out.absolute().parent)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            refuse_existing(out)
+        raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -78,7 +79,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OSError: see `write_atomically`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -91,7 +92,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -109,6 +110,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[st
 
 def append(path: Path, text: str) -> None:
     """Append whole lines in one write and wait until they are on disk."""
+    new = not path.exists()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         data = text.encode()
@@ -117,6 +119,8 @@ def append(path: Path, text: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+    if new:
+        sync_folder(path.parent)
 
 
 def is_temporary(path: Path) -> bool:
@@ -131,11 +135,22 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until what was made, renamed or removed in a folder is on disk."""
     # Without this the rename itself may be lost in a power cut; some network file systems refuse it.
-    with contextlib.suppress(OSError):
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise

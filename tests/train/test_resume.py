@@ -24,7 +24,7 @@ from sauron_train.checkpoint import load_state, save_state
 from sauron_train.cli import main
 from sauron_train.config import Config, parse
 from sauron_train.data.phantom import make_phantom
-from sauron_train.errors import SauronError
+from sauron_train.errors import RunError, SauronError
 from sauron_train.experiment import Experiment
 from sauron_train.keys import with_overrides
 from sauron_train.progress import Observer
@@ -173,7 +173,7 @@ def test_a_full_disk_between_the_state_and_the_commit_leaves_the_state_of_the_ep
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "append", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(RunError, match="cannot be written: No space left on device"):
             trainer.run()
     run = Run(tmp_path / "run")
     assert (run.status, run.last_epoch) == ("failed", 2)

@@ -278,7 +278,7 @@ def test_a_folder_whose_making_fails_is_not_there(tmp_path: Path, monkeypatch: p
         flush(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunError, match="cannot be made: No space left"):
         RunWriter.create(tmp_path / "runs" / "first", CONFIG, INFO)
     assert list((tmp_path / "runs").iterdir()) == []
 
