@@ -10,6 +10,7 @@ import yaml
 from sauron_train.errors import ConfigError
 from sauron_train.presets import PRESETS
 
+_MOST_NODES = 100_000
 _PASSING = ("name", "description", "probe", "maps", "hardware", "data.workers")
 
 
@@ -20,16 +21,31 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
         ConfigError: not YAML, not a table, or a key is there twice; `source` is named in the message.
     """
     try:
-        double = _double(yaml.compose(text, yaml.SafeLoader))
+        root = yaml.compose(text, yaml.SafeLoader)
+        if _written_out(root, {}) > _MOST_NODES:
+            raise ConfigError(f"{source} holds more than {_MOST_NODES} values, which no configuration does")
+        double = _double(root)
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{source} is nested too deeply, or refers to itself") from None
     if double is not None:
         line = double.start_mark.line + 1
         raise ConfigError(f"{source}: {double.value!r} is given twice (line {line}); leave one out")
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must be a table of keys and values")
     return values
+
+
+def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values there are when every alias is written out: a few lines of aliases may stand for billions."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        inner = node.value if isinstance(node, yaml.SequenceNode) else [each for pair in node.value for each in pair]
+        known[id(node)] = 1 + sum(_written_out(each, known) for each in inner)
+    return known[id(node)]
 
 
 def _double(root: yaml.Node | None) -> yaml.ScalarNode | None:

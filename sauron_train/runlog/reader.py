@@ -200,7 +200,7 @@ class Run:
             return None
         try:
             values = json.loads(_read(path))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RunError(f"{path} is damaged: it is not valid JSON") from None
         if not isinstance(values, dict):
             raise RunError(f"{path} is damaged: it holds no table")

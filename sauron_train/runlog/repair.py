@@ -84,13 +84,14 @@ def _put_aside(run: Path, finding: Finding) -> None:
 
 
 def _list(run: Run, found: Checked) -> None:
-    """Checksums of all that is whole; what is said of damaged tables stays as it was."""
+    """Checksums of all that is whole; what is said of damaged tables, and of files that are gone, stays as it was."""
     path = run.path / CHECKSUMS
     before = latest(whole_lines(path).splitlines()) if path.is_file() else {}
     damaged = {finding.file for finding in found.findings if not finding.harmless}
     entries = [
         before.get(name) or Entry(_epoch(name, found.epochs), name, content) for name, content in found.whole.items()
     ]
+    entries += [entry for name, entry in before.items() if name in damaged and name not in (*found.whole, *TABLES)]
     for name in TABLES:
         if name in damaged and name in before:
             entries.append(before[name])

@@ -353,7 +353,7 @@ def _pruning() -> TypeAdapter[Pruning]:
 def _check_version(text: bytes, source: str) -> None:
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RunError(f"{source} is damaged: it is not valid JSON") from None
     if not isinstance(values, dict):
         raise RunError(f"{source} is damaged: it holds no table")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -137,6 +138,14 @@ def test_a_table_that_contradicts_what_is_as_it_was_written_is_the_one_to_blame(
     assert {finding.file for finding in check(run).lost} == {files.LAYERS}
     repair(run)
     assert {path: path.read_bytes() for path in everything(run)} == contents
+
+
+def test_what_is_gone_is_told_of_after_a_repair_too(run: Run) -> None:
+    shutil.rmtree(run.maps_folder(3))
+    before = check(run).lost
+    assert before
+    repair(run)
+    assert check(run).lost == before
 
 
 def test_a_repair_that_was_cut_off_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

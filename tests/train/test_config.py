@@ -112,6 +112,14 @@ def test_recipes_by_name_and_path(tmp_path: Path) -> None:
     for text in ("epochs: 2\nname: y\nepochs: 3", "arms:\n  a: {}\n  epochs: 1\n  epochs: 2"):
         with pytest.raises(ConfigError, match=r"^x: 'epochs' is given twice \(line [34]\); leave one out"):
             load_yaml(text, "x")
+    for text in ("a: " + "[" * 5000, "a: &a {b: *a}"):
+        with pytest.raises(ConfigError, match="nested too deeply, or refers to itself"):
+            load_yaml(text, "x")
+    bomb = "\n".join(["a0: &a0 [0]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 11))])
+    with pytest.raises(ConfigError, match="more than 100000 values"):
+        load_yaml(bomb, "x")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_yaml("seed: " + "9" * 6000, "x")
     laid = load_yaml("a: &a {b: 1, c: 2}\nd: {e: &e {<<: *a, b: 3}, f: {<<: *e, b: 4}}", "x")["d"]
     assert laid == {"e": {"b": 3, "c": 2}, "f": {"b": 4, "c": 2}}
     assert load_yaml("{1: a, '1': b}", "x") == {1: "a", "1": "b"}

@@ -31,6 +31,7 @@ from sauron_train.progress import Observer
 from sauron_train.resume import resume
 from sauron_train.runlog import EpochRow, Run, files
 from sauron_train.runlog.claim import claimed
+from sauron_train.runlog.ledger import CHECKSUMS
 from sauron_train.trainer import Trainer
 
 PROGRAM = [sys.executable, "-c", "from sauron_train.cli import main; main()"]
@@ -130,8 +131,15 @@ def test_a_run_of_an_earlier_version_goes_on(half: Run, whole: Run) -> None:
         del state["config"][section][key]
     del state["config"]["rival"]
     save_state(run.path, run.last_epoch, state)
+    (run.path / CHECKSUMS).unlink()
     resume(run)
     assert_same(run, whole)
+
+
+def test_a_run_with_a_damaged_table_goes_on_when_asked_to(half: Run) -> None:
+    with_another_number(half)
+    resume(half, force=True)
+    assert (half.status, half.last_epoch) == ("finished", EPOCHS)
 
 
 @pytest.mark.soak
@@ -281,6 +289,26 @@ def state_file(run: Run) -> Path:
     return run.path / files.resume_file(run.last_epoch)
 
 
+def shortened(run: Run) -> None:
+    state_file(run).write_bytes(state_file(run).read_bytes()[:-99])
+
+
+def unlisted(spoil: Callable[[Run], None]) -> Callable[[Run], None]:
+    """In a run of a version that listed no checksums."""
+
+    def change(run: Run) -> None:
+        spoil(run)
+        (run.path / CHECKSUMS).unlink()
+
+    return change
+
+
+def with_another_number(run: Run) -> None:
+    content = (run.path / files.LAYERS).read_bytes()
+    at = content.index(b"\n1,") + len(b"\n1,enc_conv_1,")
+    (run.path / files.LAYERS).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
 def of_another_epoch(run: Run) -> None:
     state = load_state(run.path, run.last_epoch)
     save_state(run.path, 7, state | {"epoch": 7})
@@ -308,9 +336,11 @@ def with_key(key: str) -> Callable[[Run], None]:
         (lambda run: changed(run, data_root="/no/such/folder"), "is not in /no/such/folder any more; say with --data"),
         (lambda run: changed(run, fingerprint="0"), "is not the data set that run half was trained on"),
         (lambda run: state_file(run).unlink(), r"resume_0003\.pt is not there, so this run cannot go on"),
-        (lambda run: state_file(run).write_bytes(state_file(run).read_bytes()[:-99]), r"resume_0003\.pt cannot be"),
-        (of_another_epoch, r"resume_0003\.pt belongs to epoch 7"),
-        (of_another_network, "left to go on from does not fit it"),
+        (shortened, r"resume_0003\.pt is not what was written at epoch 3"),
+        (unlisted(shortened), r"resume_0003\.pt cannot be"),
+        (with_another_number, r"layers\.csv is not what it was at epoch 3 .* go on with it as it is with --force"),
+        (unlisted(of_another_epoch), r"resume_0003\.pt belongs to epoch 7"),
+        (unlisted(of_another_network), "left to go on from does not fit it"),
         (with_key("data.batch_size=3"), r"data\.batch_size in config\.yaml of run half is not what it was"),
         (with_key("epochs=9"), "epochs in config.yaml"),
         (lambda run: changed(run, train_cases=()), "splits the cases of run half otherwise"),

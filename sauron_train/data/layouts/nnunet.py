@@ -66,7 +66,7 @@ def _read_json(root: Path) -> tuple[bytes, Mapping[str, Any]]:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise DataError(f"{path} must be a table of keys and values")
