@@ -7,7 +7,7 @@ import logging
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 import jinja2
 from tornado.httpserver import HTTPServer
@@ -99,6 +99,8 @@ class Gate(Router):
             return Refusal, {"sentence": why}
         if len(request.query) > _LONGEST_QUERY:
             return Refusal, {"status": 414, "sentence": "This address is too long. Open the page without its query."}
+        if ".." in unquote(path).split("/"):
+            return Nothing, {"base_url": base}
         if path in (base, self.access.login_path) or path.startswith((f"{base}voila/", f"{base}api/kernels/")):
             return None
         if path in ("/", base.rstrip("/")):

@@ -149,6 +149,9 @@ def times(shape: Iterable[float]) -> str:
 
 
 def _open(path: Path) -> Any:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # Whoever opens a pipe waits for what comes out of it.
+        raise DataError(f"{path} is a pipe or a device and no file; put the image there")
     try:
         with _nibabel_keeps_silent():  # it mends small mistakes of headers, and would print each
             image = nib.load(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def _dangle(path: Path) -> None:
     path.symlink_to("gone.nii.gz")
 
 
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "not compressed": (_unpack, "is not compressed although its name ends in .gz; rename it to .nii, or compress it"),
     "web page": (lambda p: p.write_text("\n<!DOCTYPE html><p>404"), "is a web page, not an image"),
@@ -43,6 +49,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "archive": (lambda p: p.write_bytes(b"PK\x03\x04\x00\xff"), "is a ZIP archive"),
     "folder": (_folder, "is a folder, where an image file should be"),
     "link to nothing": (_dangle, "is a link to gone.nii.gz, where nothing is"),
+    "pipe": (_pipe, "is a pipe or a device and no file"),
     "empty": (lambda p: p.write_bytes(b""), "is empty; fetch it again"),
     "noise": (lambda p: p.write_bytes(b"\x1f\x8b\xff\xfe\x00"), "is damaged or incomplete, fetch it again"),
 }

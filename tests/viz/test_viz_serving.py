@@ -231,7 +231,15 @@ def test_other_paths_lead_to_the_page_or_say_that_there_is_none(guarded: Served)
     for path in ("/", "/sauron"):
         sent = Answer(guarded, f"{path}?run=rats")
         assert (sent.status, sent.headers["Location"]) == (303, "/sauron/?run=rats")
-    for path in ("/sauron/nothing", "/other/", "/sauronx/", "/voila/static/voila.js", "/sauron/api/kernels"):
+    for path in (
+        "/sauron/nothing",
+        "/other/",
+        "/sauronx/",
+        "/voila/static/voila.js",
+        "/sauron/api/kernels",
+        "/sauron/voila/templates/lab/static/../../../../etc/passwd",
+        "/sauron/voila/%2e%2e/x",
+    ):
         missing = Answer(guarded, path)
         assert missing.status == 404
         assert 'href="/sauron/"' in missing.text
