@@ -30,12 +30,13 @@ class Access:
     """Checked by `access`.
 
     `host` is a name or address of this machine, `base_url` begins and ends with a slash, `token` is "" where everybody
-    on this machine may come in.
+    on this machine may come in, and `most_pages` may be open at a time, 0 = as many as like.
     """
 
     host: str = HOST
     base_url: str = "/"
     token: str = field(default="", repr=False)
+    most_pages: int = 0
 
     @property
     def login_path(self) -> str:

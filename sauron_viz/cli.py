@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_atomically
 from sauron_viz.access import HOST, SHORTEST_TOKEN, TOKEN, access
-from sauron_viz.limits import default_gb
+from sauron_viz.limits import default_gb, default_pages
 from sauron_viz.runs import default_root
 from sauron_viz.serve import PORT, check, serve, views
 from sauron_viz.tables import FORMATS, TableError, changes_table, print_table
@@ -82,6 +83,16 @@ def serve_command(  # noqa: PLR0913, PLR0917 - an option each
             show_default=False,
         ),
     ] = None,
+    most_pages: Annotated[
+        int | None,
+        typer.Option(
+            metavar="COUNT",
+            min=0,
+            help="Pages that may be open at a time; who comes then is told to come later. 0 = no limit. "
+            "Default: one for each 150 MB of this machine's memory.",
+            show_default=False,
+        ),
+    ] = None,
     allow_training: Annotated[
         list[Path] | None,
         typer.Option(
@@ -110,7 +121,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - an option each
     """
     folder = runs or default_root()
     permit(allow_training or [], folder)
-    door = access(host, base_url, _given_token(token))
+    pages = default_pages() if most_pages is None else most_pages
+    door = replace(access(host, base_url, _given_token(token)), most_pages=pages)
     check(folder, view, port, door.host)
     typer.echo(f"Runs in {folder.resolve()}")
     typer.echo(f"Open    {door.shown(port)}")

@@ -89,7 +89,7 @@ class Gate(Router):
     def find_handler(self, request: HTTPServerRequest, **_: Any) -> HTTPMessageDelegate | None:
         """Who answers a request."""
         given = _take_token(request)
-        answer = self._misplaced(request) or self._asking(request, given)
+        answer = self._misplaced(request) or self._asking(request, given) or self._crowded(request)
         return self._own.get_handler_delegate(request, *answer) if answer else self.app.find_handler(request)
 
     def _misplaced(self, request: HTTPServerRequest) -> Answer | None:
@@ -115,11 +115,21 @@ class Gate(Router):
             return Elsewhere, {"target": base + _query(request)}
         if inside:
             return None
+        if _bearer(request) and self.guesses.too_many:
+            return Refusal, {"status": 429, "sentence": "Too many wrong tokens were given just now; try again soon."}
         if not page or _bearer(request):
             return Refusal, {"guesses": self.guesses if _bearer(request) else None}
         if given is not None or request.path == login:
             return Login, {"access": self.access, "guesses": self.guesses, "given": given}
         return Ask, {"target": login + _query(request)}
+
+    def _crowded(self, request: HTTPServerRequest) -> Answer | None:
+        """The answer to a visitor for whom there is no room, because every page has a process of its own."""
+        most = self.access.most_pages
+        if not most or request.path != self.access.base_url or self.settings["kernel_manager"].visited() < most:
+            return None
+        sentence = f"{most} pages are open, which is all that this server keeps at a time. Try again in a few minutes."
+        return Refusal, {"status": 503, "sentence": sentence}
 
     def _is_inside(self, request: HTTPServerRequest) -> bool:
         if request.path.startswith(f"{self.access.base_url}voila/query/"):

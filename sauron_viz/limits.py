@@ -11,6 +11,8 @@ from pathlib import Path
 MEMORY = "SAURON_PAGE_MEMORY"
 """Set by the server for its kernels: bytes, or nothing for no limit."""
 _LEAST_GB = 0.5
+_LEAST_PAGES = 10
+_PAGE_GB = 0.15  # docs/serving.md, measured by benchmarks/serving.py
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -20,6 +22,11 @@ def default_gb() -> float:
     with contextlib.suppress(OSError, ValueError):
         whole = min(whole, int(_CGROUP.read_text()))
     return max(_LEAST_GB, whole / 2 / 1e9)
+
+
+def default_pages() -> int:
+    """As many pages as the memory holds when nobody looks at much."""
+    return max(_LEAST_PAGES, int(2 * default_gb() / _PAGE_GB))
 
 
 def limit_memory() -> None:

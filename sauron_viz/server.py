@@ -101,6 +101,11 @@ class Kernels(AsyncMappingKernelManager):
         super()._handle_kernel_died(kernel_id)  # type: ignore[no-untyped-call]
         self._clear_pool()
 
+    def visited(self) -> int:
+        """How many pages are open, or being opened: those of the pool wait for a visitor."""
+        pools = getattr(self, "_pools", {}).values()
+        return len(self.list_kernel_ids()) - len([page for pool in pools for page in pool if page.done()])
+
     def _clear_pool(self) -> None:
         """Nobody must be given the page of a dead kernel, or one that could not be prepared."""
         for notebook, pool in getattr(self, "_pools", {}).items():

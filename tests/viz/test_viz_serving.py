@@ -355,6 +355,21 @@ def test_nothing_of_a_page_is_held_after_it_was_closed(runs: Path, tmp_path: Pat
         served.stop()
 
 
+def test_who_comes_when_all_pages_are_taken_is_told_so(runs: Path) -> None:
+    served = Served(runs, "dashboard", "--most-pages", "2")
+    try:
+        opened = [Answer(served, "/?run=rats") for _ in range(2)]
+        assert [page.status for page in opened] == [200, 200]
+        refused = Answer(served, "/?run=rats")
+        assert (refused.status, "2 pages are open" in refused.text) == (503, True)
+        kernel = re.search(r'"kernelId": ?"([^"]+)"', opened[0].text)
+        assert kernel is not None
+        Answer(served, f"/voila/api/shutdown/{kernel[1]}", "POST")
+        wait_until(lambda: Answer(served, "/?run=rats").status == 200)
+    finally:
+        served.stop()
+
+
 def outer_address() -> str:
     """An address of this machine that others could reach, "" where it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
