@@ -103,7 +103,7 @@ def test_files_behind_the_login_are_the_pages_own(guarded: Served, cookie: str) 
     answers = [Answer(guarded, f"/sauron/{path}", Cookie=cookie).status for _, path in ROUTES[:3]]
     assert answers == [200, 200, 200]
     for path in ("voila/files/dashboard.ipynb", "voila/files/serve.py", "voila/files/../serve.py"):
-        assert Answer(guarded, f"/sauron/{path}", Cookie=cookie).status == 403
+        assert Answer(guarded, f"/sauron/{path}", Cookie=cookie).status == (404 if ".." in path else 403)
 
 
 def test_a_web_socket_asks_for_the_token_and_for_a_page_of_this_host(guarded: Served, cookie: str) -> None:
