@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sauron_train.console import bar, console
 from sauron_train.errors import RunError
+from sauron_train.words import counted
 
 if TYPE_CHECKING:
     from sauron_train.runlog import Run
@@ -58,13 +59,16 @@ def check(
 
 
 def _tell(run: Run, found: Checked, mended: bool) -> None:
-    read = f"{found.files} files, {found.bytes / 1e6:.0f} MB, {found.listed} of them with a checksum"
-    lost = len(found.lost)
+    read = f"{counted(found.files, 'file')}, {found.bytes / 1e6:.0f} MB, {found.listed} of them with a checksum"
+    lost = len({finding.file for finding in found.lost})
     verdict = f"[bold red]{lost} {'file is' if lost == 1 else 'files are'} not whole[/]" if lost else "[green]whole[/]"
     console.print(f"[bold]{escape(run.name)}[/]: {verdict}, {found.epochs} epochs ({read})", highlight=False)
     if not found.findings:
         return
-    table = Table("", "file", "what", "mended" if mended else "--repair", box=None, header_style="bold", pad_edge=False)
+    table = Table("", box=None, header_style="bold", pad_edge=False)
+    table.add_column("file", overflow="fold")  # what is cut off here is what tells files apart
+    for heading in ("what", "mended" if mended else "--repair"):
+        table.add_column(heading)
     for finding in found.findings[:_SHOWN]:
         colour = "yellow" if finding.harmless else "red"
         what = escape(finding.what)
