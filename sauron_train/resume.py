@@ -85,8 +85,8 @@ def _refuse(run: Run, force: bool, extend: int | None) -> None:
         )
     if extend is not None and not (run.path / files.resume_file(run.last_epoch)).is_file():
         raise RunError(
-            f"run {run.name} did not keep what it takes to go on ({files.resume_file(run.last_epoch)}): it was made "
-            "from another run, or by an earlier version; train it anew with more epochs"
+            f"run {run.name} did not keep what it takes to go on ({files.resume_file(run.last_epoch)}): it was "
+            "taken away, or the run was made from another one, or by an earlier version; train it anew with more epochs"
         )
     if run.status == "running" and not force:
         if info.host != socket.gethostname():

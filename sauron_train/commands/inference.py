@@ -119,15 +119,20 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
     run = Run(run_folder)
     how = _how(run, overlap, flips, largest, largest_of, device, engine)
     output = Output(out, probabilities, "skip" if skip_existing else "replace" if overwrite else "refuse")
-    whole = f"stopped; the label maps that are in {out} are whole, go on with --skip-existing"
     remarks = _Remarks()
-    with stopped(whole), bar("segmenting") as advance:
+    with stopped(lambda: _what_is_whole(out)), bar("segmenting") as advance:
         done = segment_files(run, images, output, how, epoch, Listeners(advance, remarks, _left_out, _say))
     remarks.close()
     skipped = f", {len(done.skipped)} there already" if done.skipped else ""
     written = counted(len(done.written), "label map")
     console.print(f"{written} in {escape(str(out))}{skipped}", highlight=False, soft_wrap=True)
     _refuse_left_out(list(done.left_out), len(done.written) + len(done.skipped) + len(done.left_out))
+
+
+def _what_is_whole(out: Path) -> str:
+    if not out.exists():
+        return "stopped; nothing was written"
+    return f"stopped; the label maps that are in {out} are whole, go on with --skip-existing"
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - an option each
