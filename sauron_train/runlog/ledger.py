@@ -101,18 +101,21 @@ def latest(lines: Iterable[bytes]) -> dict[str, Entry]:
     return {entry.file: entry for entry in _entries(lines)}
 
 
-def listed(run: Path, last: int | None = None) -> dict[str, Entry] | None:
-    """The last entry of every file of a run, up to an epoch if one is given; None where there is no list."""
+def latest_of(run: Path) -> dict[str, Entry]:
+    """The same of a run's list; empty where there is none."""
     try:
-        lines = (run / CHECKSUMS).read_bytes().splitlines()
+        return latest((run / CHECKSUMS).read_bytes().splitlines())
     except FileNotFoundError:
-        return None
-    return {entry.file: entry for entry in _entries(lines) if last is None or entry.epoch <= last}
+        return {}
 
 
 def changed_since(run: Path, last: int, names: Iterable[str]) -> list[str]:
     """Those of some files that are not, or do not begin with, what was listed at an epoch or before."""
-    entries = listed(run, last) or {}
+    try:
+        lines = (run / CHECKSUMS).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    entries = {entry.file: entry for entry in _entries(lines) if entry.epoch <= last}
     return [name for name in names if name in entries and not _begins_with(run / name, entries[name].sum)]
 
 

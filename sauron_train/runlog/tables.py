@@ -11,7 +11,7 @@ from pathlib import Path
 from sauron_train.errors import SauronError
 from sauron_train.runlog import files
 from sauron_train.runlog.findings import Finding, epochs_have
-from sauron_train.runlog.ledger import listed
+from sauron_train.runlog.ledger import latest_of
 from sauron_train.runlog.reader import Run, whole_lines
 from sauron_train.runlog.schema import Pruning, RunInfo
 
@@ -42,7 +42,7 @@ class Tables:
         if bad and bad[-1] == len(epochs) + len(bad) + 1:
             tables.torn = len(bad) == 1 and _may_be_dropped_after(tables.last, run, info)
             tables.last += not tables.torn
-        tables._tell_bad(files.EPOCHS, bad)
+        tables._tell_bad(files.EPOCHS, bad, _DROPPED if tables.torn else "")
         if numbers != list(range(numbers[0], numbers[0] + len(numbers)) if numbers else []):
             tables.findings.append(Finding("damaged", files.EPOCHS, "its epochs are not in order, or some are missing"))
         tables._read_layers(run, info, numbers)
@@ -64,10 +64,10 @@ class Tables:
         bad = [place for place, row in enumerate(rows, start=2) if not _sound(heading, row)]
         return [dict(zip(heading, row, strict=True)) for row in rows if _sound(heading, row)], bad
 
-    def _tell_bad(self, name: str, lines: Sequence[int]) -> None:
+    def _tell_bad(self, name: str, lines: Sequence[int], repair: str = "") -> None:
         if lines:
             what = f"line {lines[0]} is no row of numbers as the heading says"
-            self.findings.append(Finding("damaged", name, what, _DROPPED if self.torn else ""))
+            self.findings.append(Finding("damaged", name, what, repair))
 
     def _text(self, folder: Path, name: str) -> bytes:
         try:
@@ -134,8 +134,8 @@ class Tables:
 
 def _may_be_dropped_after(epoch: int, run: Run, info: RunInfo) -> bool:
     """Whether nothing is lost with what comes after: it was never finished, or training makes it again."""
-    once = listed(run.path)
-    if once is not None and max((entry.epoch for entry in once.values()), default=0) <= epoch:
+    once = latest_of(run.path).values()
+    if once and max(entry.epoch for entry in once) <= epoch:
         return True
     return info.status != "finished" and (epoch == 0 or (run.path / files.resume_file(epoch)).is_file())
 
