@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
+from weakref import WeakSet
 
 import jinja2
 from tornado.httpserver import HTTPServer
@@ -76,7 +77,9 @@ class Gate(Router):
         self.guesses = Guesses(access)
         self._own = Application(log_function=log_failure)
         self.settings = app.settings
-        self.settings["log_function"] = log_failure
+        self.settings["log_function"] = self._ended
+        # Pages that are being opened: their processes are not there yet when many come in the same moment.
+        self._opening: WeakSet[HTTPServerRequest] = WeakSet()
         for answering in (app, self._own):
             answering.add_transform(SafeHeaders)
 
@@ -126,10 +129,17 @@ class Gate(Router):
     def _crowded(self, request: HTTPServerRequest) -> Answer | None:
         """The answer to a visitor for whom there is no room, because every page has a process of its own."""
         most = self.access.most_pages
-        if not most or request.path != self.access.base_url or self.settings["kernel_manager"].visited() < most:
+        if not most or request.path != self.access.base_url:
+            return None
+        if self.settings["kernel_manager"].visited() + len(self._opening) < most:
+            self._opening.add(request)
             return None
         sentence = f"{most} pages are open, which is all that this server keeps at a time. Try again in a few minutes."
         return Refusal, {"status": 503, "sentence": sentence}
+
+    def _ended(self, handler: RequestHandler) -> None:
+        self._opening.discard(handler.request)
+        log_failure(handler)
 
     def _is_inside(self, request: HTTPServerRequest) -> bool:
         if request.path.startswith(f"{self.access.base_url}voila/query/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from sauron_train.experiment import Experiment
 from sauron_train.resume import resume
 from sauron_train.runlog import Run, files
 from sauron_train.runlog.check import check
+from sauron_train.runlog.claim import claimed
 from sauron_train.trainer import Trainer
 
 FEW = ("epochs=3", "prune.last_epoch=3")
@@ -142,6 +144,23 @@ def test_all_processes_of_a_run_may_be_told_to_stop(phantom: Path, tmp_path: Pat
     assert process.returncode == 130
     assert "sauron-train resume" in said
     assert "Traceback" not in said
+
+
+def test_workers_that_outlive_their_training_do_not_hold_its_folder(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    here, over = fork.Event(), fork.Event()
+
+    def work() -> None:
+        here.set()
+        over.wait()
+
+    with claimed(tmp_path):
+        worker = fork.Process(target=work, daemon=True)
+        worker.start()
+        assert here.wait(60)
+    with claimed(tmp_path):
+        over.set()
+    worker.join()
 
 
 @pytest.mark.soak

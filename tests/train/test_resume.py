@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -373,23 +372,6 @@ def test_a_run_is_trained_by_one_process(half: Run, other_process: subprocess.Po
     resume(half, force=True)
     assert half.status == "finished"
     assert half.info.pid == os.getpid()
-
-
-def test_workers_that_outlive_their_training_do_not_hold_its_folder(tmp_path: Path) -> None:
-    fork = multiprocessing.get_context("fork")
-    here, over = fork.Event(), fork.Event()
-
-    def work() -> None:
-        here.set()
-        over.wait()
-
-    with claimed(tmp_path):
-        worker = fork.Process(target=work, daemon=True)
-        worker.start()
-        assert here.wait(60)
-    with claimed(tmp_path):
-        over.set()
-    worker.join()
 
 
 def test_a_data_set_may_have_moved(half: Run, whole: Run, phantom: Path, tmp_path: Path) -> None:

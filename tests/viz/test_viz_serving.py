@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import re
 import socket
 import threading
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from answers import Answer
 from browsing import Served, wait_until
 from tornado.web import create_signed_value
 from typer.testing import CliRunner
@@ -43,27 +42,6 @@ ROUTES = [
     ("DELETE", f"api/kernels/{KERNEL}"),
     ("POST", f"voila/api/shutdown/{KERNEL}"),
 ]
-
-
-class Answer:
-    """What one request got."""
-
-    def __init__(
-        self, served: Served, path: str, method: str = "GET", body: str = "", host: str = "127.0.0.1", **headers: str
-    ) -> None:
-        line = http.client.HTTPConnection(host, served.port, timeout=60)
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        line.request(method, path, body.encode() or None, sent)
-        got = line.getresponse()
-        self.status, self.headers = got.status, got.headers
-        # A web socket stays open.
-        self.text = "" if got.status == 101 else got.read().decode()
-        line.close()
-
-    @property
-    def cookie(self) -> str:
-        """The cookie as a browser would send it back."""
-        return self.headers.get("Set-Cookie", "").split(";")[0]
 
 
 @pytest.fixture(scope="module")
@@ -301,73 +279,6 @@ def test_the_token_is_told_to_nobody(runs: Path) -> None:
         assert TOKEN not in told
         assert "a-wrong-one" not in told
     assert "a wrong token from 127.0.0.1" in printed
-
-
-# Takes its time over each of the hundred and more messages by which a page's widgets are made, as among many visitors.
-BUSY = """
-import time
-from nbclient import NotebookClient
-quick = NotebookClient.process_message
-NotebookClient.process_message = lambda *order: time.sleep(0.06) or quick(*order)
-"""
-
-
-@pytest.mark.parametrize(("more", "whole"), [("", True), ("import sauron_viz.serve as s; s._OUTPUTS_S = 1", False)])
-def test_a_busy_server_sends_the_page_or_says_that_it_could_not(runs: Path, more: str, whole: bool) -> None:
-    served = Served(runs, "dashboard", "--no-preload", first=BUSY + more)
-    try:
-        page = Answer(served, "/?run=rats").text
-    finally:
-        served.stop()
-    assert ("application/vnd.jupyter.widget-view+json" in page) == whole
-    assert ("The server has too much to do" in page) != whole
-
-
-# Tells again and again of how many pages the server holds something, and of how many it did at most.
-COUNTING = """
-import gc, os, sys, threading, time
-def count():
-    most = 0
-    while True:
-        time.sleep(0.5)
-        client = sys.modules.get("nbclient.client")
-        if client is not None:
-            held = sum(isinstance(each, client.NotebookClient) for each in gc.get_objects())
-            most = max(held, most)
-            with open(os.environ["COUNTS"] + ".new", "w") as file:
-                file.write(f"{held} {most}")
-            os.replace(os.environ["COUNTS"] + ".new", os.environ["COUNTS"])
-threading.Thread(target=count, daemon=True).start()
-"""
-
-
-def test_nothing_of_a_page_is_held_after_it_was_closed(runs: Path, tmp_path: Path) -> None:
-    counts = tmp_path / "counts"
-    served = Served(runs, "dashboard", "--no-preload", first=COUNTING, COUNTS=str(counts))
-    try:
-        for _ in range(3):
-            kernel = re.search(r'"kernelId": ?"([^"]+)"', Answer(served, "/?run=rats").text)
-            assert kernel is not None
-            assert Answer(served, f"/voila/api/shutdown/{kernel[1]}", "POST").status == 204
-        wait_until(lambda: counts.exists() and int(counts.read_text().split()[1]) > 0)
-        wait_until(lambda: int(counts.read_text().split()[0]) == 0)
-    finally:
-        served.stop()
-
-
-def test_who_comes_when_all_pages_are_taken_is_told_so(runs: Path) -> None:
-    served = Served(runs, "dashboard", "--most-pages", "2")
-    try:
-        opened = [Answer(served, "/?run=rats") for _ in range(2)]
-        assert [page.status for page in opened] == [200, 200]
-        refused = Answer(served, "/?run=rats")
-        assert (refused.status, "2 pages are open" in refused.text) == (503, True)
-        kernel = re.search(r'"kernelId": ?"([^"]+)"', opened[0].text)
-        assert kernel is not None
-        Answer(served, f"/voila/api/shutdown/{kernel[1]}", "POST")
-        wait_until(lambda: Answer(served, "/?run=rats").status == 200)
-    finally:
-        served.stop()
 
 
 def outer_address() -> str:
