@@ -49,7 +49,8 @@ endif
 test: setup lint ## Check style and types, run all tests (JOBS=1: one after the other)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-soak: setup ## Run the long tests, which `make test` leaves out
+soak: setup ## Run the long tests, which `make test` leaves out, and the fuzzers with inputs that are new each time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m hypothesis --hypothesis-profile anew
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m soak --timeout 0
 
 lowest: setup ## Run the tests with the oldest versions that pyproject.toml allows (torch as elsewhere)

@@ -9,14 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 Golden = Mapping[str, Any]
 
 
-def pytest_configure() -> None:
-    """Whoever starts the tests in the background has them, and all that they start, deaf to Ctrl-C."""
+def pytest_configure(config: pytest.Config) -> None:
+    """The same inputs each time, unless other ones are asked for; and Ctrl-C is heard.
+
+    Whoever starts the tests in the background has them, and all that they start, deaf to it.
+    """
+    settings.register_profile("anew")
+    settings.register_profile("repeatable", derandomize=True)
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("repeatable")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

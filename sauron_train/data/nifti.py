@@ -31,6 +31,7 @@ _MOST_DENSE = 1032
 _MOST_BEHIND = 1 << 20
 _AT_ONCE = 1 << 20
 _SPACING_TOLERANCE = 0.01
+_NO_VOLUME = 1e-9  # mm³ of a voxel whose orientation matrix cannot be inverted
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +63,7 @@ def read_header(path: Path) -> Header:
     if min(shape) < 1:
         raise DataError(f"{path} holds no voxels (its shape is {times(shape)}); fetch or export it again")
     spacing = tuple(float(side) for side in image.header.get_zooms()[:3])
-    if _mended_spacing(path, type(image.header)):
-        raise DataError(f"{path} has a voxel size of 0 mm in its header; correct it")
-    if not all(np.isfinite(side) and side > 0 for side in spacing):
-        raise DataError(f"{path} has an impossible voxel size {spacing} mm; correct its header")
-    if abs(np.linalg.det(np.asarray(image.affine, dtype=float)[:3, :3])) < 1e-9:
-        raise DataError(f"{path} has an orientation matrix that cannot be inverted; correct its header")
-    placed = np.linalg.norm(np.asarray(image.affine, dtype=float)[:3, :3], axis=0)
-    if any(abs(a - b) > _SPACING_TOLERANCE * b for a, b in zip(spacing, placed, strict=True)):
-        raise DataError(
-            f"{path} has voxels of {times(spacing)} mm by its header but of {times(placed)} mm by the orientation "
-            "matrix in it; correct the one that is wrong"
-        )
+    _check_space(path, image, spacing)
     _check_length(path, image)
     placed_by = max(int(image.header["sform_code"]), int(image.header["qform_code"]))
     affine = np.asarray(image.affine, dtype=np.float64) if placed_by > 0 else None
@@ -105,8 +95,14 @@ def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
 
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
-    """Shape and affine of a file, without its voxels."""
+    """Shape and affine of a file, without its voxels.
+
+    Raises:
+        DataError: not a readable NIfTI file, or one of fewer than three dimensions.
+    """
     image = _open(path)
+    if len(image.shape) < 3:
+        raise DataError(f"{path} has fewer than three dimensions; store it as a 3D volume (a slice as X x Y x 1)")
     x, y, z = image.shape[:3]
     return (int(x), int(y), int(z)), np.asarray(image.affine, dtype=np.float64)
 
@@ -153,7 +149,8 @@ def _open(path: Path) -> Any:
         # Whoever opens a pipe waits for what comes out of it.
         raise DataError(f"{path} is a pipe or a device and no file; put the image there")
     try:
-        with _nibabel_keeps_silent():  # it mends small mistakes of headers, and would print each
+        # It mends small mistakes of headers, and would print each; impossible numbers are looked for later.
+        with _nibabel_keeps_silent(), np.errstate(all="ignore"):
             image = nib.load(path)
     except FileNotFoundError:
         raise absent(path) from None
@@ -176,6 +173,25 @@ def _nibabel_keeps_silent() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
+
+
+def _check_space(path: Path, image: Any, spacing: tuple[float, ...]) -> None:
+    """Voxel size and orientation are numbers that can be, and agree."""
+    if _mended_spacing(path, type(image.header)):
+        raise DataError(f"{path} has a voxel size of 0 mm in its header; correct it")
+    if not all(np.isfinite(side) and side > 0 for side in spacing):
+        raise DataError(f"{path} has an impossible voxel size {spacing} mm; correct its header")
+    matrix = np.asarray(image.affine, dtype=float)
+    with np.errstate(all="ignore"):  # what is too large for a number becomes infinite, and is refused for that
+        volume = abs(np.linalg.det(matrix[:3, :3]))
+        placed = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not (np.isfinite(matrix).all() and np.isfinite(placed).all() and volume >= _NO_VOLUME):
+        raise DataError(f"{path} has an orientation matrix that cannot be inverted; correct its header")
+    if any(abs(a - b) > _SPACING_TOLERANCE * b for a, b in zip(spacing, placed, strict=True)):
+        raise DataError(
+            f"{path} has voxels of {times(spacing)} mm by its header but of {times(placed)} mm by the orientation "
+            "matrix in it; correct the one that is wrong"
+        )
 
 
 def _mended_spacing(path: Path, kind: type[Any]) -> bool:

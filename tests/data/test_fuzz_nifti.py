@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sauron_train.data.nifti import read_grid, read_header, read_voxels
@@ -43,6 +43,7 @@ def write(folder: Path, content: bytes, packed: bool) -> Path:
     changes=st.lists(st.tuples(st.integers(0, 551), st.integers(0, 255)), min_size=1, max_size=8),
     packed=st.booleans(),
 )
+@example(good=GOOD, changes=[(40, 0)], packed=False)
 def test_headers_with_other_bytes(tmp_path: Path, good: bytes, changes: list[tuple[int, int]], packed: bool) -> None:
     content = bytearray(good)
     for place, value in changes:
@@ -97,3 +98,11 @@ def test_a_file_that_unpacks_to_far_more_than_its_header_says_is_refused(tmp_pat
         read_voxels(path)
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("value", "place"), [(np.nan, 284), (np.inf, 284), (3e38, 284), (np.nan, 292), (np.inf, 292)])
+def test_an_orientation_that_is_no_number_is_refused(tmp_path: Path, value: float, place: int) -> None:
+    content = bytearray(GOOD)
+    struct.pack_into("<f", content, place, value)
+    with pytest.raises(DataError, match="orientation matrix"):
+        read_header(write(tmp_path, bytes(content), packed=False))

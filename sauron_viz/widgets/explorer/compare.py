@@ -28,6 +28,8 @@ class Comparison:
         show(self.widget, False)
         for trait in ("scale", "order", "removed", "size"):
             ipywidgets.jsdlink((grid, trait), (self.grid, trait))
+        # The browser alone carries the choice from grid to grid. What the kernel wrote here would come back late, and
+        # through this link undo what the reader has chosen meanwhile.
         ipywidgets.jslink((grid, "filter"), (self.grid, "filter"))
         scene.viewer.state.observe(scene.viewer.guard(lambda _: self.update()), "runs")
 
@@ -93,7 +95,6 @@ class Comparison:
             self.grid.epochs, self.grid.epoch = [epoch], epoch
             self.grid.aspect = scene.aspect
             self.grid.label = f"{view.title}: {scene.layer}"
-            self.grid.filter = self.first.filter
             self.grid.caption = scene.caption(view, self.first.scale)
             # What the first grid shows is part of the name: its slice and image are those of this one.
             self.grid.base = f"{view.name}|{view.created}|{self.first.base}"

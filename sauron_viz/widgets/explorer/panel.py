@@ -152,7 +152,6 @@ class ExplorerPanel(Panel):
         self.axis.observe(guard(lambda _: self._cut_elsewhere()), "value")
         self.slice.observe(guard(lambda _: self._sliced()), "value")
         self.comparison.choice.observe(guard(lambda _: self.update()), "value")
-        self.comparison.grid.observe(guard(lambda change: setattr(state, "filter", change.new)), "filter")
         self.tabs.observe(guard(lambda _: self._update_card()), "value")
 
     def _settings(self) -> dict[str, Choice | Select | Tabs]:
@@ -273,10 +272,10 @@ class ExplorerPanel(Panel):
 
     def _update_matrix(self, view: RunView, active: bool) -> None:
         state, matrix = self.viewer.state, self.matrix.matrix
+        # Its filter is the grid's: the browser hands it over.
         with matrix.hold_sync():
             # Distances are of whole maps, so another slice has the same.
             matrix.base = f"{state.run}|{view.created}|{state.layer}|{state.image}"
-            matrix.filter = state.filter
             matrix.active = active
 
     def _card(self, key: str) -> Card:
