@@ -20,6 +20,10 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,--constraint constraints.txt)
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# Some machines forbid Python to keep what it has compiled (container images do); each start would then take ten
+# seconds longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test soak lowest audit bench bench-views lint format clean
 
@@ -32,7 +36,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Sauron needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-# Python compiles what is used when it is used; all of it in advance would take longer than to install it.
+# Python compiles what is used when it is used, and keeps it; all of it in advance would take longer than to install it.
 	$(BIN)/pip install --quiet --no-compile $(CONSTRAINTS) $(INDEX) --editable '.[viz,dev]'
 # nnU-Net's networks, which the tests cut; what they depend on would replace torch.
 	$(BIN)/pip install --quiet --no-deps 'dynamic-network-architectures>=0.4,<0.5'
