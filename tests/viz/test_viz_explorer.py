@@ -323,8 +323,9 @@ def test_another_epoch_or_run_stands_beside(app: FeatureMapExplorer) -> None:
     other.choice.value = "run:off"
     assert other.grid.epoch == 4, "the nearest to epoch 12"
     assert other.grid.label == "off: dec_conv_3"
-    other.grid.filter = 3
+    panel.grid.filter = 3
     assert app.state.filter == 3
+    assert other.grid.filter == -1, "the browser hands the choice on, in either direction; the kernel would be late"
     app.state.layer = "enc_conv_1"
     assert other.grid.label == "off: enc_conv_1"
     for run, sentence in (("kits", "is 3D"), ("bare", "holds no feature maps"), ("damaged", "not valid JSON")):
