@@ -28,6 +28,7 @@ from sauron_train.errors import DataError
 from sauron_train.models.unet import UNetSpec
 from sauron_train.pruning.graph import ChannelGraph
 from sauron_train.runlog import LayerInfo, Probe, RunInfo
+from sauron_train.runlog.process import identity
 from sauron_train.runlog.writer import now
 
 OnProgress = Callable[[int, int], None]
@@ -131,6 +132,7 @@ class Experiment:
             message="",
             host=socket.gethostname(),
             pid=os.getpid(),
+            process=identity(os.getpid()),
             seed=self.config.seed,
             device=device,
             versions=dict(versions),

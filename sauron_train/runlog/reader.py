@@ -22,6 +22,7 @@ from sauron_train.config import Config, parse
 from sauron_train.errors import RunError
 from sauron_train.keys import load_yaml
 from sauron_train.runlog import files
+from sauron_train.runlog.process import is_running
 from sauron_train.runlog.schema import Array, LayerDistances, Probe, Pruning, RunInfo, refuse_unsound
 
 SeenStatus = Literal["running", "finished", "stopped", "failed", "lost"]
@@ -79,7 +80,7 @@ class Run:
     def status(self) -> SeenStatus:
         """Like `info.status`, but "lost" for a run whose process on this machine is gone."""
         info = self.info
-        if info.status == "running" and info.host == socket.gethostname() and not _alive(info.pid):
+        if info.status == "running" and info.host == socket.gethostname() and not is_running(info.pid, info.process):
             return "lost"
         return info.status
 
@@ -336,24 +337,3 @@ def _read_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array],
         raise RunError(f"{path} is not there; this run has not stored it") from None
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _has_ended(pid)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether a process is only there until somebody asks how it ended, which in a container may be never."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        # macOS has no such files.
-        return False
-    # The second field is the program's name in brackets, which may hold anything.
-    return stat.rpartition(")")[2].split()[0] in ("Z", "X")

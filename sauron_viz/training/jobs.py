@@ -24,9 +24,10 @@ from pydantic import TypeAdapter, ValidationError
 from sauron_train.errors import RunError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import INFO, write_json
+from sauron_train.runlog.process import identity
 from sauron_train.runlog.schema import safe_file_name
 from sauron_train.runlog.writer import now
-from sauron_viz.training.processes import end, identity, launch
+from sauron_viz.training.processes import end, launch
 from sauron_viz.training.progress import Follower, Progress
 
 FOLDER = ".jobs"

@@ -1,9 +1,8 @@
-"""Processes that outlive who started them: which one a number means, and how one is ended."""
+"""Processes that outlive who started them: how one is started, and how it is ended."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sauron_train.errors import RunError
+from sauron_train.runlog.process import identity
 from sauron_viz.limits import lift_limit
 
 _PROC = Path("/proc")
@@ -71,16 +71,6 @@ def _as_important_as_others(pid: int) -> None:
         (_PROC / str(pid) / "oom_score_adj").write_text("0")
 
 
-def identity(pid: int) -> str:
-    """What tells the process that has a number now from others that had it or will; "" where none is alive.
-
-    Numbers are used again; that one process began at the same moment as another of the same number is impossible.
-    """
-    if pid < 2:
-        return ""
-    return _from_proc(pid) if (_PROC / "self" / "stat").exists() else _from_ps(pid)
-
-
 def end(pid: int, who: str, at_once: bool = False) -> bool:
     """Ask a process to end, if it is still the one that was meant; `at_once` kills it with all that it started.
 
@@ -90,7 +80,8 @@ def end(pid: int, who: str, at_once: bool = False) -> bool:
     Raises:
         RunError: it belongs to somebody else.
     """
-    if not who or identity(pid) != who:
+    # Process 1 is a machine's or a container's first, and -1 would mean all.
+    if pid < 2 or not who or identity(pid) != who:
         return False
     try:
         if at_once:
@@ -103,28 +94,3 @@ def end(pid: int, who: str, at_once: bool = False) -> bool:
     except PermissionError:
         raise RunError(f"process {pid} belongs to another user, so it cannot be stopped from here") from None
     return True
-
-
-@functools.cache
-def _boot() -> str:
-    try:
-        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _from_proc(pid: int) -> str:
-    try:
-        stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
-        return ""
-    # The second field is the program's name in brackets, which may hold anything.
-    fields = stat.rpartition(")")[2].split()
-    state, began = fields[0], fields[19]
-    return "" if state in "ZX" else f"{_boot()} {began}"
-
-
-def _from_ps(pid: int) -> str:
-    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, began = shown.stdout.strip().partition(" ")
-    return "" if not state or state.startswith("Z") else " ".join(began.split())

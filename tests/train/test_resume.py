@@ -31,6 +31,7 @@ from sauron_train.resume import resume
 from sauron_train.runlog import EpochRow, Run, files
 from sauron_train.runlog.claim import claimed
 from sauron_train.runlog.ledger import CHECKSUMS
+from sauron_train.runlog.process import identity
 from sauron_train.trainer import Trainer
 
 PROGRAM = [sys.executable, "-c", "from sauron_train.cli import main; main()"]
@@ -356,8 +357,11 @@ def test_what_cannot_go_on_is_said_and_left_as_it_is(half: Run, spoil: Callable[
 
 
 def test_a_run_is_trained_by_one_process(half: Run, other_process: subprocess.Popen[str]) -> None:
-    changed(half, status="running", pid=other_process.pid)
-    with pytest.raises(SauronError, match=f"training now, as process {other_process.pid}; stop it first"):
+    pid = other_process.pid
+    changed(half, status="running", pid=pid, process="what had this number before")
+    assert half.status == "lost"
+    changed(half, status="running", pid=pid, process=identity(pid))
+    with pytest.raises(SauronError, match=f"training now, as process {pid}; stop it first"):
         resume(half)
     code = "import sys; from pathlib import Path; from sauron_train.cli import main; main()"
     with claimed(half.path):

@@ -29,6 +29,7 @@ from sauron_train.runlog import (
     files,
     find_runs,
 )
+from sauron_train.runlog.process import identity, is_running
 from sauron_train.runlog.schema import layer_columns
 from sauron_train.runlog.writer import csv_lines
 
@@ -197,6 +198,20 @@ def test_a_run_whose_process_is_gone_is_lost(writer: RunWriter) -> None:
     assert Run(writer.path).status == "lost"
     files.write_json(writer.path / files.INFO, replace(INFO, pid=nobody, host="elsewhere").to_json())
     assert Run(writer.path).status == "running"
+
+
+def test_a_run_whose_number_another_process_has_got_is_lost(writer: RunWriter) -> None:
+    for process, status in ((identity(os.getpid()), "running"), ("another start of this machine 5", "lost")):
+        files.write_json(writer.path / files.INFO, replace(INFO, process=process).to_json())
+        assert Run(writer.path).status == status
+
+
+def test_which_process_a_number_means() -> None:
+    own = os.getpid()
+    assert is_running(own)
+    assert is_running(own, identity(own))
+    assert not is_running(own, "another")
+    assert not any(map(is_running, (0, -1, -own, 2**22 + 1)))
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells that a process has ended")

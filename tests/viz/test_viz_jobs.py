@@ -19,9 +19,10 @@ from jobbing import TINY, until
 from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_json
+from sauron_train.runlog.process import identity
 from sauron_viz.runs import Library
 from sauron_viz.training.jobs import FOLDER, Jobs, Record
-from sauron_viz.training.processes import end, identity, launch, plain
+from sauron_viz.training.processes import end, launch, plain
 from sauron_viz.training.progress import Follower, Progress, Tail
 from sauron_viz.widgets.jobs import job_entry
 
@@ -88,7 +89,8 @@ def test_a_number_means_one_process(sleeper: subprocess.Popen[str]) -> None:
     who = identity(sleeper.pid)
     assert who
     assert who == identity(sleeper.pid) != identity(os.getpid())
-    assert identity(0) == identity(1) == identity(-5) == ""
+    assert identity(0) == identity(-5) == ""
+    assert not end(1, identity(1)), "the first process of a machine is left alone"
     # Its number belongs to another process by now, whose own must not be ended by it.
     assert end(sleeper.pid, identity(os.getpid())) is False
     assert end(sleeper.pid, "") is False
