@@ -15,7 +15,7 @@ from sauron_train.errors import SauronError
 from sauron_train.runlog import Run
 from sauron_train.runlog.files import write_atomically
 from sauron_viz.access import HOST, SHORTEST_TOKEN, TOKEN, access
-from sauron_viz.limits import default_gb, default_pages
+from sauron_viz.limits import default_gb, default_pages, step_back
 from sauron_viz.runs import default_root
 from sauron_viz.serve import PORT, check, serve, views
 from sauron_viz.tables import FORMATS, TableError, changes_table, print_table
@@ -130,6 +130,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - an option each
         typer.echo("It asks for the token. Without https, anybody on the way can read it: see docs/serving.md.")
     typer.echo("Stop with Ctrl+C.")
     gigabytes = default_gb() if page_memory is None else page_memory
+    if not allow_training:
+        step_back()
     serve(folder, view, port, browser and not door.token, preload, door, int(gigabytes * 1e9))
 
 

@@ -1,4 +1,4 @@
-"""How much memory the processes of a dashboard take, so that one visitor does not take that of all. Linux only."""
+"""How much the processes of a dashboard take, so that neither a visitor nor a training goes short of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ MEMORY = "SAURON_PAGE_MEMORY"
 _LEAST_GB = 0.5
 _LEAST_PAGES = 10
 _PAGE_GB = 0.15  # docs/serving.md, measured by benchmarks/serving.py
+_STEP_BACK = 10
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -29,8 +30,16 @@ def default_pages() -> int:
     return max(_LEAST_PAGES, int(2 * default_gb() / _PAGE_GB))
 
 
+def step_back() -> None:
+    """Let all other work on this machine go before, and before what this process starts: looking is to slow nothing.
+
+    Nobody can take that back for a process that it starts, so it is nothing for who starts trainings.
+    """
+    os.nice(max(0, _STEP_BACK - os.nice(0)))
+
+
 def limit_memory() -> None:
-    """Take no more memory than the server said, from now on: what is too much is a `MemoryError` then.
+    """Take no more memory than the server said, from now on (Linux): what is too much is a `MemoryError` then.
 
     Only what a process writes to counts: files that are mapped to be read take nothing away from others.
     """

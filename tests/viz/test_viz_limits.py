@@ -1,4 +1,4 @@
-"""A page's process takes no more memory than it may, and a training that it starts is not bound by that."""
+"""Looking takes no more memory than it may, and steps back for other work; a training that it starts is not bound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from browsing import Served
 
 from sauron_viz.limits import MEMORY, default_gb, limit_memory
 from sauron_viz.widgets.base import Notice
@@ -47,6 +49,17 @@ before = psutil.Process().memory_info().rss
 give_back_memory()
 print(before - psutil.Process().memory_info().rss)
 """
+
+
+def test_a_server_lets_a_training_go_before(dashboard: Served) -> None:
+    for process in (psutil.Process(dashboard.process.pid), *dashboard.kernels()):
+        assert process.nice() == max(10, os.nice(0))
+
+
+def test_to_step_back_twice_is_to_step_back_once() -> None:
+    twice = "import os; from sauron_viz.limits import step_back; step_back(); step_back(); print(os.nice(0))"
+    shown = subprocess.run([sys.executable, "-c", twice], capture_output=True, text=True, check=True)
+    assert int(shown.stdout) == max(10, os.nice(0))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries give it back, or cannot be asked to")
