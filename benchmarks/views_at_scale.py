@@ -25,6 +25,8 @@ from dashboard_in_browser import CHART, FLAGS, copies, step, switch, tell, turn
 from playwright.sync_api import sync_playwright
 from slow_folder import Reads, mounted
 
+from sauron_train.runlog import Run
+
 from browsing import Served  # isort: skip - dashboard_in_browser says where it is
 from sample import Spec, write_run  # isort: skip
 
@@ -96,7 +98,7 @@ def maps(browser: Any, place: Path) -> None:
     run = write_run(source / "large", LARGE)
     whole = many_maps(source / "large")
     count = len(list((source / "large" / "maps").iterdir()))
-    print(f"{whole / 1e9:.1f} GB of maps: {count} epochs, {len(run.layers)} layers")
+    print(f"{whole / 1e9:.1f} GB of maps: {count} epochs, {len(Run(run).info.layers)} layers")
     with (
         mounted(source, place / "counted", 0.0) as reads,
         opened(browser, place / "counted", "run=large&tab=maps", GRID) as (page, first),

@@ -292,14 +292,16 @@ class SampleRun:
 
     def _config(self) -> Config:
         spec = self.spec
+        # No U-Net goes deeper; what is drawn of one that does, as of a network of one's own, does not depend on it.
+        levels = min(spec.levels, 8)
         return parse(
             {
                 "name": self.path.name,
                 "epochs": spec.epochs,
-                "data": {"patch": [max(32, 2 ** (spec.levels - 1))] * spec.dim},
+                "data": {"patch": [max(32, 2 ** (levels - 1))] * spec.dim},
                 "network": {
                     "dim": spec.dim,
-                    "levels": spec.levels,
+                    "levels": levels,
                     "init_filters": spec.init,
                     "max_filters": spec.max_filters,
                 },
