@@ -132,7 +132,7 @@ class Experiment:
             message="",
             host=socket.gethostname(),
             pid=os.getpid(),
-            process=identity(os.getpid()),
+            process_identity=identity(os.getpid()),
             seed=self.config.seed,
             device=device,
             versions=dict(versions),

@@ -95,10 +95,9 @@ def _refuse(run: Run, force: bool, extend: int | None) -> None:
                 "no longer so, go on with --force"
             )
         if info.pid != os.getpid():
-            raise RunError(
-                f"run {run.name} is training now, as process {info.pid}; stop it first (or go on with --force, if that "
-                "process is something else by now)"
-            )
+            # Runs of earlier versions know their process by its number alone.
+            doubt = "" if info.process_identity else " (or go on with --force, if that is something else by now)"
+            raise RunError(f"run {run.name} is training now, as process {info.pid}; stop it first{doubt}")
 
 
 def _refuse_damage(run: Run, force: bool) -> None:

@@ -134,7 +134,7 @@ class Gate(Router):
         if self.settings["kernel_manager"].visited() + len(self._opening) < most:
             self._opening.add(request)
             return None
-        sentence = f"{most} pages are open, which is all that this server keeps at a time. Try again in a few minutes."
+        sentence = f"The {most} pages that this server keeps at a time are taken. Try again in a few minutes."
         return Refusal, {"status": 503, "sentence": sentence}
 
     def _ended(self, handler: RequestHandler) -> None:

@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Whoever starts the tests in the background has them, and all that they start, deaf to it.
     """
-    settings.register_profile("anew")
+    settings.register_profile("anew", derandomize=False)
     settings.register_profile("repeatable", derandomize=True)
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("repeatable")

@@ -95,7 +95,7 @@ def read_voxels(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
 
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
-    """Shape and affine of a file, without its voxels.
+    """Shape and affine of a file, without its voxels; whether the affine can be is not looked at.
 
     Raises:
         DataError: not a readable NIfTI file, or one of fewer than three dimensions.
@@ -185,7 +185,9 @@ def _check_space(path: Path, image: Any, spacing: tuple[float, ...]) -> None:
     with np.errstate(all="ignore"):  # what is too large for a number becomes infinite, and is refused for that
         volume = abs(np.linalg.det(matrix[:3, :3]))
         placed = np.linalg.norm(matrix[:3, :3], axis=0)
-    if not (np.isfinite(matrix).all() and np.isfinite(placed).all() and volume >= _NO_VOLUME):
+    if not np.isfinite(matrix).all():
+        raise DataError(f"{path} has an orientation matrix with a number that is none (NaN, infinite); correct it")
+    if not (np.isfinite(placed).all() and volume >= _NO_VOLUME):
         raise DataError(f"{path} has an orientation matrix that cannot be inverted; correct its header")
     if any(abs(a - b) > _SPACING_TOLERANCE * b for a, b in zip(spacing, placed, strict=True)):
         raise DataError(

@@ -11,33 +11,45 @@ _PROC = Path("/proc")
 
 
 def identity(pid: int) -> str:
-    """What tells the process that has a number now from others that had it or will; "" where none is alive.
+    """What tells the process that has a number now from others on this machine that had it or will.
 
-    Numbers are used again; that one process began at the same moment as another of the same number is impossible.
+    On Linux the start of the machine, the space of process numbers (containers have their own) and the moment it began.
+    Returns "" where none is alive, or none can be seen.
     """
-    if pid < 1:
-        return ""
-    return _from_proc(pid) if (_PROC / "self" / "stat").exists() else _from_ps(pid)
+    return (_seen(pid) or "") if pid > 0 else ""
 
 
 def is_running(pid: int, who: str = "") -> bool:
-    """Whether the process that had a number is still there.
+    """Whether the process that had a number is still there; one that cannot be asked about, as in a container, counts.
 
     Args:
         pid: its number.
         who: its `identity` when it began; "" where that is not known, so that any process of that number counts.
     """
+    if _is_elsewhere(who):
+        return True
     if pid < 1:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        # Another user's, of which some machines tell nothing more.
-        return identity(pid) in (who, "") or not who
-    now = identity(pid)
-    return now == who if who else bool(now)
+        pass  # another user's, but there
+    now = _seen(pid)
+    return now is None or (now == who if who else now != "")
+
+
+def _seen(pid: int) -> str | None:
+    """Its identity; "" for one that has ended and waits to be asked how, None where nothing can be seen."""
+    return _from_proc(pid) if (_PROC / "self" / "stat").exists() else _from_ps(pid)
+
+
+def _is_elsewhere(who: str) -> bool:
+    """Whether it counts processes otherwise than this one does, on the same machine."""
+    boot, _, rest = who.partition(" ")
+    space = rest.partition(" ")[0]
+    return bool(space) and boot == _boot() and space != _space()
 
 
 @functools.cache
@@ -48,21 +60,32 @@ def _boot() -> str:
         return ""
 
 
-def _from_proc(pid: int) -> str:
+@functools.cache
+def _space() -> str:
+    try:
+        return os.readlink(_PROC / "self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _from_proc(pid: int) -> str | None:
     try:
         stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
-        return ""
+        return None
     # The second field is the program's name in brackets, which may hold anything.
     fields = stat.rpartition(")")[2].split()
     state, began = fields[0], fields[19]
-    return "" if state in "ZX" else f"{_boot()} {began}"
+    return "" if state in "ZX" else f"{_boot()} {_space()} {began}"
 
 
-def _from_ps(pid: int) -> str:
+def _from_ps(pid: int) -> str | None:
     # Whoever asks, in whatever language and time zone, has to be told the same.
     plain = os.environ | {"LC_ALL": "C", "TZ": "UTC"}
-    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
+    command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
+    except OSError:
+        return None
     state, _, began = shown.stdout.strip().partition(" ")
-    return "" if not state or state.startswith("Z") else " ".join(began.split())
+    return None if not state else "" if state.startswith("Z") else " ".join(began.split())

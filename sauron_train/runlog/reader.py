@@ -80,7 +80,11 @@ class Run:
     def status(self) -> SeenStatus:
         """Like `info.status`, but "lost" for a run whose process on this machine is gone."""
         info = self.info
-        if info.status == "running" and info.host == socket.gethostname() and not is_running(info.pid, info.process):
+        if (
+            info.status == "running"
+            and info.host == socket.gethostname()
+            and not is_running(info.pid, info.process_identity)
+        ):
             return "lost"
         return info.status
 

@@ -61,7 +61,7 @@ class RunInfo:
     `mode` names how it was trained, as in Appendix A of the paper: see `Config.mode`. `flops` and `parameters` are
     those of the unpruned network; FLOPs are counted for one patch and one forward pass, a multiply-add as two.
     `analysed` is when the maps were measured again, if they were; `derived_from` is set in a run that was made from the
-    network of another; `processes` is how many trained it together; `process` tells `pid` from other processes that had
+    network of another; `processes` is how many trained it together; `process_identity` tells `pid` from others that had
     or will have the same number ("" in runs of earlier versions). `orientation` says where the axes of all training
     images lead as the network saw them, such as "RAS", "" where they differ or it is not known; `spacing` is their
     median voxel size in mm. `remarks` are sentences on what is odd about the data; `extended` are the epochs after
@@ -97,7 +97,7 @@ class RunInfo:
     spacing: tuple[float, ...] = ()
     remarks: tuple[str, ...] = ()
     extended: tuple[int, ...] = ()
-    process: str = ""
+    process_identity: str = ""
     format_version: int = FORMAT_VERSION
 
     @classmethod

@@ -100,9 +100,9 @@ def test_a_file_that_unpacks_to_far_more_than_its_header_says_is_refused(tmp_pat
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize(("value", "place"), [(np.nan, 284), (np.inf, 284), (3e38, 284), (np.nan, 292), (np.inf, 292)])
+@pytest.mark.parametrize(("value", "place"), [(np.nan, 284), (np.inf, 284), (np.nan, 292), (np.inf, 292)])
 def test_an_orientation_that_is_no_number_is_refused(tmp_path: Path, value: float, place: int) -> None:
     content = bytearray(GOOD)
     struct.pack_into("<f", content, place, value)
-    with pytest.raises(DataError, match="orientation matrix"):
+    with pytest.raises(DataError, match="an orientation matrix with a number that is none"):
         read_header(write(tmp_path, bytes(content), packed=False))

@@ -131,7 +131,7 @@ def make(case: tuple[int, str, list[tuple[str, int, int]]]) -> tuple[nn.Module, 
     return Drawn(dim, norm, steps).double(), torch.randn(2, 1, *(8,) * dim, dtype=torch.float64)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases, st.sampled_from(sorted(OPTIMIZERS)), st.integers(0, 99))
 def test_cut_equals_masked(case: Any, kind: str, seed: int) -> None:
     model, x = make(case)
@@ -148,7 +148,7 @@ def test_cut_equals_masked(case: Any, kind: str, seed: int) -> None:
         graph = after
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases)
 def test_tracing_leaves_no_trace(case: Any) -> None:
     model, x = make(case)

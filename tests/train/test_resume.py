@@ -358,9 +358,9 @@ def test_what_cannot_go_on_is_said_and_left_as_it_is(half: Run, spoil: Callable[
 
 def test_a_run_is_trained_by_one_process(half: Run, other_process: subprocess.Popen[str]) -> None:
     pid = other_process.pid
-    changed(half, status="running", pid=pid, process="what had this number before")
+    changed(half, status="running", pid=pid, process_identity="what had this number before")
     assert half.status == "lost"
-    changed(half, status="running", pid=pid, process=identity(pid))
+    changed(half, status="running", pid=pid, process_identity=identity(pid))
     with pytest.raises(SauronError, match=f"training now, as process {pid}; stop it first"):
         resume(half)
     code = "import sys; from pathlib import Path; from sauron_train.cli import main; main()"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -202,7 +203,7 @@ def test_a_run_whose_process_is_gone_is_lost(writer: RunWriter) -> None:
 
 def test_a_run_whose_number_another_process_has_got_is_lost(writer: RunWriter) -> None:
     for process, status in ((identity(os.getpid()), "running"), ("another start of this machine 5", "lost")):
-        files.write_json(writer.path / files.INFO, replace(INFO, process=process).to_json())
+        files.write_json(writer.path / files.INFO, replace(INFO, process_identity=process).to_json())
         assert Run(writer.path).status == status
 
 
@@ -211,7 +212,40 @@ def test_which_process_a_number_means() -> None:
     assert is_running(own)
     assert is_running(own, identity(own))
     assert not is_running(own, "another")
-    assert not any(map(is_running, (0, -1, -own, 2**22 + 1)))
+    assert not any(map(is_running, (0, -1, -own, 2**22 + 1, 2**40)))
+    assert identity(0) == identity(-1) == identity(2**22 + 1) == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux has spaces of process numbers")
+def test_a_process_of_another_container_cannot_be_asked_about() -> None:
+    boot, _, began = identity(os.getpid()).split()
+    assert is_running(2**22 + 1, f"{boot} pid:[1] {began}")
+    assert not is_running(2**22 + 1, f"another-start pid:[1] {began}")
+
+
+def test_a_process_of_another_user_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(pid: int, number: int) -> None:
+        raise PermissionError
+
+    own = os.getpid()
+    monkeypatch.setattr(os, "kill", kill)
+    assert is_running(own, identity(own))
+    assert not is_running(own, "another")
+    assert is_running(2**22 + 1, "one that cannot be seen")
+
+
+def test_without_proc_it_is_asked_of_ps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sauron_train.runlog.process._PROC", tmp_path)
+    own = os.getpid()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        if shutil.which("ps"):
+            assert is_running(own, identity(own))
+            assert identity(own)
+            assert identity(2**22 + 1) == ""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert is_running(other.pid, "what nobody can tell")
+        assert identity(own) == ""
+        other.communicate(b"\n")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells that a process has ended")

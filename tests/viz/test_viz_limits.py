@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -54,6 +55,11 @@ print(before - psutil.Process().memory_info().rss)
 def test_a_server_lets_a_training_go_before(dashboard: Served) -> None:
     for process in (psutil.Process(dashboard.process.pid), *dashboard.kernels()):
         assert process.nice() == max(10, os.nice(0))
+
+
+def test_one_that_starts_trainings_does_not(serve: Callable[..., Served], runs: Path, tmp_path: Path) -> None:
+    served = serve(runs, "dashboard", "--allow-training", str(tmp_path), "--no-preload")
+    assert psutil.Process(served.process.pid).nice() == os.nice(0), "they would step back with it"
 
 
 def test_to_step_back_twice_is_to_step_back_once() -> None:
