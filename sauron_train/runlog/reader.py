@@ -80,11 +80,8 @@ class Run:
     def status(self) -> SeenStatus:
         """Like `info.status`, but "lost" for a run whose process on this machine is gone."""
         info = self.info
-        if (
-            info.status == "running"
-            and info.host == socket.gethostname()
-            and not is_running(info.pid, info.process_identity)
-        ):
+        here = info.host == socket.gethostname()
+        if info.status == "running" and here and not is_running(info.pid, info.process_identity):
             return "lost"
         return info.status
 
