@@ -58,7 +58,8 @@ def read_header(path: Path) -> Header:
     shape = tuple(int(side) for side in image.shape)
     if len(shape) != 3:
         raise DataError(
-            f"{path} has {len(shape)} dimensions; store it as one 3D volume per channel (a slice as X x Y x 1)"
+            f"{path} has {len(shape)} dimension{'' if len(shape) == 1 else 's'}; store it as one 3D volume per channel "
+            "(a slice as X x Y x 1)"
         )
     if min(shape) < 1:
         raise DataError(f"{path} holds no voxels (its shape is {times(shape)}); fetch or export it again")

@@ -184,6 +184,8 @@ def _epoch_of(path: Path) -> int | None:
 
 def _read_file(path: Path, name: str, entry: Entry | None, tables: Tables) -> tuple[Finding | None, Sum | None]:
     aside = "it is moved to the folder damaged, so that nothing reads it"
+    if path.suffix == ".pt":
+        aside = "it is moved to the folder damaged; without a copy of it the run can be looked at but not gone on with"
     try:
         content = Sum.of_file(path)
         unreadable = _unreadable(path, tables)

@@ -100,8 +100,9 @@ def _about(view: RunView) -> str:
     if view.status == "lost":
         return (
             '<p class="sauron-alert">The process that trained this run is gone. '
-            "The epochs it had finished are whole, and are shown. Go on with them: "
-            f"<code>sauron-train resume {esc(shlex.quote(str(view.run.path)))}</code></p>"
+            "The epochs it had finished are shown. Go on with them: "
+            f"<code>sauron-train resume {esc(shlex.quote(str(view.run.path)))}</code>; "
+            "<code>sauron-train check</code> tells whether anything is damaged.</p>"
         )
     if view.info.remarks:
         remarks = " ".join(remark if remark.endswith("?") else f"{remark}." for remark in view.info.remarks)
