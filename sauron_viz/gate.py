@@ -77,7 +77,8 @@ class Gate(Router):
         self.guesses = Guesses(access)
         self._own = Application(log_function=log_failure)
         self.settings = app.settings
-        self.settings["log_function"] = self._ended
+        # Tornado tells of every request that has ended where it would write its log.
+        self.settings["log_function"] = self._request_ended
         # Pages that are being opened: their processes are not there yet when many come in the same moment.
         self._opening: WeakSet[HTTPServerRequest] = WeakSet()
         for answering in (app, self._own):
@@ -137,7 +138,7 @@ class Gate(Router):
         sentence = f"The {most} pages that this server keeps at a time are taken. Try again in a few minutes."
         return Refusal, {"status": 503, "sentence": sentence}
 
-    def _ended(self, handler: RequestHandler) -> None:
+    def _request_ended(self, handler: RequestHandler) -> None:
         self._opening.discard(handler.request)
         log_failure(handler)
 

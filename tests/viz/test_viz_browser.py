@@ -109,19 +109,22 @@ def test_fast_steps_over_the_maps_are_all_taken_and_never_undone(page: Any, dash
         set onmessage(take) { super.onmessage = (event) => setTimeout(() => take(event), 300); }
       };
     """)
-    open_run(page, dashboard, "run=rats&epoch=1")
+    open_run(page, dashboard, "run=rats&epoch=1&card=distances")
+    page.get_by_label("Compare with").select_option("run:off")
+    page.wait_for_selector(".sauron-grid[data-ready^='off|']")
     page.evaluate("""() => {
       const grid = document.querySelector('.sauron-grid');
       window.chosen = [];
       const note = () => grid.dataset.selected === window.chosen.at(-1) || window.chosen.push(grid.dataset.selected);
       new MutationObserver(note).observe(grid, { attributeFilter: ['data-selected'] });
     }""")
-    page.press(CANVAS, "Home")
+    maps = page.locator(CANVAS).first
+    maps.press("Home")
     for _ in range(5):
         page.wait_for_timeout(20)
-        page.press(CANVAS, "ArrowRight")
-    page.wait_for_selector("figcaption:text-is('Filter 5 over rat_031')")
+        maps.press("ArrowRight")
     page.wait_for_function("location.search.includes('filter=5')")
+    page.wait_for_selector(".sauron-grid[data-ready^='off|'][data-selected='5']")
     assert page.evaluate("window.chosen") == ["0", "1", "2", "3", "4", "5"]
 
 
