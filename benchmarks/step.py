@@ -1,10 +1,12 @@
 """What δ_opt costs a training step: time and memory of a regularised step beside a plain one, in one run.
 
     python benchmarks/step.py --threads 1 --rounds 15
+    python benchmarks/step.py --device cuda --precision bf16 --graph
 
 The two kinds of step take turns on the same network and the same batch, so that whatever else the machine does falls on
 both; what is printed is the ratio of their medians, with the quartiles of the ratios of neighbours. On a GPU times are
-those of CUDA events.
+those of CUDA events, and `--graph` replays each step from a CUDA graph, which is what is left of it when launching its
+kernels costs nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +39,16 @@ class Case:
     batch: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class How:
+    """Where and in what way steps are computed."""
+
+    device: torch.device
+    bf16: bool
+    channels_last: bool
+    graph: bool
+
+
 CASES = (
     Case("2D, 256 x 256, batch 4, 32 filters", 2, 32, 5, (4, 1, 256, 256)),
     Case("3D, 32 x 64 x 64, batch 2, 24 filters", 3, 24, 5, (2, 1, 32, 64, 64)),
@@ -55,24 +67,32 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--case", choices=("2D", "3D"), help="one of the two; default: both")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--channels-last", action="store_true", help="maps lie in memory voxel by voxel")
+    parser.add_argument("--graph", action="store_true", help="replay steps from a CUDA graph")
     arguments = parser.parse_args()
+    if arguments.graph and not arguments.device.startswith("cuda"):
+        parser.error("--graph needs --device cuda")
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     if device.type == "cpu":
         keep_freed_memory()
-    print(f"{device_name(device)}, {arguments.threads} threads, {arguments.precision}, torch {torch.__version__}")
+    how = How(device, arguments.precision == "bf16", arguments.channels_last, arguments.graph)
+    ways = [arguments.precision, *(word for word in ("channels_last", "graph") if getattr(how, word))]
+    print(f"{device_name(device)}, {arguments.threads} threads, {', '.join(ways)}, torch {torch.__version__}")
     print("| step | kind | seconds | ratio to plain | quartiles | kept for backward | ratio |\n|" + "---|" * 7)
     for case in (case for case in CASES if case.name.startswith(arguments.case or "")):
-        compare(case, device, arguments.rounds, arguments.precision == "bf16")
+        compare(case, how, arguments.rounds)
 
 
-def compare(case: Case, device: torch.device, rounds: int, bf16: bool) -> None:
-    steps = {kind: step_of(case, settings, device, bf16) for kind, settings in KINDS.items()}
+def compare(case: Case, how: How, rounds: int) -> None:
+    steps = {kind: step_of(case, settings, how) for kind, settings in KINDS.items()}
     kept = {kind: kept_for_backward(step) for kind, step in steps.items()}
+    if how.graph:
+        steps = {kind: captured(step) for kind, step in steps.items()}
     times: dict[str, list[float]] = {kind: [] for kind in steps}
     for turn in range(rounds + 1):
         for kind, step in steps.items():
-            seconds = timed(step, device)
+            seconds = timed(step, how.device)
             if turn:  # the first is warming up
                 times[kind].append(seconds)
     for kind, seconds in times.items():
@@ -80,25 +100,29 @@ def compare(case: Case, device: torch.device, rounds: int, bf16: bool) -> None:
         low, _, high = statistics.quantiles(ratios, n=4)
         median = statistics.median(seconds)
         ratio = median / statistics.median(times["plain"])
-        cells = (case.name, kind, f"{median:.3f}", f"{ratio:.3f}", f"{low:.3f} to {high:.3f}")
+        cells = (case.name, kind, f"{median:.4f}", f"{ratio:.3f}", f"{low:.3f} to {high:.3f}")
         memory = (f"{kept[kind] / 1e6:.0f} MB", f"{kept[kind] / kept['plain']:.3f}")
         print("| " + " | ".join((*cells, *memory)) + " |", flush=True)
 
 
-def step_of(case: Case, settings: dict[str, Any] | None, device: torch.device, bf16: bool) -> Callable[[], None]:
+def step_of(case: Case, settings: dict[str, Any] | None, how: How) -> Callable[[], None]:
     """One training step of a network of its own."""
+    device = how.device
     generator = torch.Generator().manual_seed(0)
     config = NetworkConfig(dim=case.dim, levels=case.levels, init_filters=case.filters)
     network = UNet(UNetSpec.unpruned(config, 1, 2), generator).to(device)
     images = torch.randn(case.batch, generator=generator).to(device)
+    if how.channels_last:
+        memory_format = torch.channels_last if case.dim == 2 else torch.channels_last_3d
+        network, images = network.to(memory_format=memory_format), images.to(memory_format=memory_format)
     labels = (torch.rand(case.batch[0], *case.batch[2:], generator=generator) > 0.5).long().to(device)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-5, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-5, fused=True, capturable=how.graph)
     off = {"normalization": "off"}
     sauron = Sauron(network, images[:1], {"loss": off if settings is None else settings})
     network.train()
 
     def loss() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
             outputs = network(images)
         return deep_supervision_loss([output.float() for output in outputs], labels) + sauron.penalty()
 
@@ -108,6 +132,20 @@ def step_of(case: Case, settings: dict[str, Any] | None, device: torch.device, b
         optimizer.step()
 
     return step
+
+
+def captured(step: Callable[[], None]) -> Callable[[], None]:
+    """The same step, launched as one CUDA graph."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def timed(step: Callable[[], None], device: torch.device) -> float:

@@ -1,0 +1,108 @@
+"""What a GPU changes: the same distances, whole trainings in each precision, going on, segmenting, timing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from commanding import sauron
+from resuming import EPOCHS, TINY
+
+from sauron_train import recipes
+from sauron_train.config import Config, parse
+from sauron_train.data.phantom import make_phantom
+from sauron_train.experiment import Experiment
+from sauron_train.keys import with_overrides
+from sauron_train.progress import Observer
+from sauron_train.pruning.distances import delta_opt, delta_prune
+from sauron_train.resume import resume
+from sauron_train.runlog import EpochRow, Run
+from sauron_train.trainer import Trainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+
+
+class StopAfter(Observer):
+    """Presses Ctrl-C when an epoch is over."""
+
+    def __init__(self, epoch: int) -> None:
+        self.at = epoch
+
+    def epoch(self, row: EpochRow) -> None:
+        if row.epoch == self.at:
+            raise KeyboardInterrupt
+
+
+def on_gpu(*changes: str) -> Config:
+    return parse(with_overrides(recipes.load("phantom2d"), [*TINY, "hardware.accelerator=gpu", *changes]))
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_phantom(tmp_path_factory.mktemp("gpu") / "phantom", dim=2, cases=5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("gpu_run") / "run"
+    Trainer(Experiment.prepare(on_gpu(), phantom), run).run()
+    return run
+
+
+@pytest.mark.parametrize("normalization", ["maps", "none", "distances"])
+@pytest.mark.parametrize("shape", [(3, 7, 33, 20), (2, 5, 9, 12, 8)], ids=["2D", "3D"])
+@pytest.mark.parametrize("images", [None, [1]], ids=["all images", "one image"])
+def test_distances_and_their_gradients_are_those_of_a_cpu(
+    normalization: str, shape: tuple[int, ...], images: list[int] | None
+) -> None:
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(0)).relu()
+    found = {}
+    for device in ("cpu", "cuda"):
+        own = maps.to(device).requires_grad_()
+        delta = delta_opt(own, normalization, images=images)  # type: ignore[arg-type]
+        delta.square().sum().backward()
+        assert own.grad is not None
+        found[device] = [value.detach().cpu() for value in (delta, own.grad, delta_prune(own.detach(), [0, 3]))]
+    for cpu, gpu in zip(found["cpu"], found["cuda"], strict=True):
+        torch.testing.assert_close(gpu, cpu, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_network_is_trained_and_cut_in_every_precision(phantom: Path, tmp_path: Path, precision: str) -> None:
+    settings = on_gpu(f"hardware.precision={precision}", "data.workers=2")
+    Trainer(Experiment.prepare(settings, phantom), tmp_path / "run").run()
+    run = Run(tmp_path / "run")
+    epochs = run.epochs()
+    assert run.info.status == "finished"
+    assert run.info.device == torch.cuda.get_device_name()
+    assert np.isfinite(epochs[["train_loss", "train_delta_opt", "val_loss"]].to_numpy(float)).all()
+    assert epochs.filters_removed.sum() > 0
+    assert epochs.flops.iloc[-1] < epochs.flops.iloc[0]
+    assert (epochs.memory_mb > 0).all()
+
+
+def test_an_interrupted_training_ends_as_one_that_was_not(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(Experiment.prepare(on_gpu(), phantom), stopped, StopAfter(EPOCHS // 2)).run()
+    resume(stopped)
+    whole, again = Run(trained).epochs(), Run(stopped).epochs()
+    assert len(again) == EPOCHS
+    # Kernels of a GPU add in any order, so the ends are near each other, not equal to the last bit.
+    np.testing.assert_allclose(again.train_loss, whole.train_loss, rtol=0.05)
+
+
+def test_images_are_segmented_and_networks_timed(phantom: Path, trained: Path, tmp_path: Path) -> None:
+    source = phantom / "imagesTr"
+    for device in ("cpu", "cuda"):
+        done = sauron("predict", trained, source, "--out", tmp_path / device, "--device", device)
+        assert done.returncode == 0, done.stderr
+    for path in sorted((tmp_path / "cpu").glob("*.nii.gz")):
+        cpu, gpu = (np.asarray(nib.load(tmp_path / device / path.name).dataobj) for device in ("cpu", "cuda"))
+        assert (cpu == gpu).mean() > 0.999
+    done = sauron("benchmark", trained, "--device", "cuda")
+    assert done.returncode == 0, done.stderr
+    assert torch.cuda.get_device_name() in done.stdout
