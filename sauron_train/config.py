@@ -228,6 +228,10 @@ class HardwareConfig(Section):
         " the processes, it says how many",
     )
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    cuda_graph: bool = Field(
+        True,
+        description="on one GPU, launch all kernels of a step at once, which is several times faster",
+    )
 
 
 class Config(_OverPreset):

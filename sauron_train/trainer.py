@@ -24,6 +24,7 @@ from sauron_train.epoch_log import layer_distances, layer_maps, layer_rows
 from sauron_train.errors import RunError, SauronError, TrainingError
 from sauron_train.experiment import Experiment
 from sauron_train.finite import Guard, Moment, refuse_validation
+from sauron_train.graphs import Replayed, can_be_replayed
 from sauron_train.losses import deep_supervision_loss
 from sauron_train.machine import device_name, keep_freed_memory, peak_memory_mb, versions
 from sauron_train.models.unet import UNet, UNetSpec
@@ -111,6 +112,8 @@ class Trainer:
             self.config,
             UNet.layer_name,
         )
+        self._replays = can_be_replayed(self.config, self.fabric.device, self.processes.count)
+        self._replayed: Replayed | None = None
         self.history = History((), ())
         self.guard = Guard(self.network, self.config, self.processes)
         self.folder = out
@@ -228,6 +231,8 @@ class Trainer:
         )
         recent: deque[Tensor] = deque(maxlen=self.config.prune.batches)
         sums, taken = torch.zeros(3, dtype=torch.float64), 0
+        if self._replays:
+            self._replayed = Replayed(self._losses, self.network, len(sizes))
         for done, (batch, size) in enumerate(zip(loader, sizes, strict=True), start=1):
             kept = self.guard.before()
             own = self.backward(batch.image, batch.label, share.weight(size))
@@ -240,10 +245,22 @@ class Trainer:
             taken += 1
             recent.append(share.counted(batch.image, size))
             self.observer.step(epoch, done, len(sizes), losses[0])
+        self._end_replays()
         if not taken:
             raise TrainingError(f"no step of epoch {epoch} could be taken; look at its batches, or lower optimizer.lr")
         total, segmentation, delta_opt = (sums / taken).tolist()
         return TrainLosses(total, segmentation, delta_opt), [images for images in recent if len(images)]
+
+    def _end_replays(self) -> None:
+        if self._replayed is None:
+            return
+        if self._replayed.failure:
+            self._replays = False
+            self.observer.remark(
+                f"steps are launched kernel by kernel: no CUDA graph of one ({self._replayed.failure})"
+            )
+        self._replayed.close()
+        self._replayed = None
 
     def backward(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[float, float, float]:
         """Gradients of one step, which is not taken yet.
@@ -256,13 +273,22 @@ class Trainer:
         Returns:
             The loss of the part, its segmentation part and δ_opt, NaN if not measured.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        if self._replayed is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            losses = self._losses(images, labels, None, weight)
+        else:
+            losses = self._replayed(images, labels, self.sauron.draw_images(len(images)))
+        total, segmentation, delta_opt = losses.tolist()
+        return total, segmentation, delta_opt if self.sauron.measured else math.nan
+
+    def _losses(self, images: Tensor, labels: Tensor, chosen: Tensor | None, weight: float = 1.0) -> Tensor:
+        """Gradients of one step, and what `backward` returns; nothing is read from the device."""
         outputs = self.model(images)
-        delta_opt = self.sauron.delta_opt()
+        delta_opt = self.sauron.delta_opt(chosen)
         segmentation = deep_supervision_loss(outputs, labels)
         loss = segmentation + self.config.loss.lambda_ * delta_opt if self.sauron.penalised else segmentation
         self.fabric.backward(loss if weight == 1 else weight * loss)
-        return loss.item(), segmentation.item(), delta_opt.item() if self.sauron.measured else math.nan
+        return torch.stack([loss.detach(), segmentation.detach(), delta_opt.detach()])
 
     def validate(self, hd95: bool = False) -> Validation:
         """Loss and scores on the whole validation cases, on the grid the network sees; each process takes some."""

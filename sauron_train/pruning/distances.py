@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sauron_train.pruning.pooling import pool
-from sauron_train.pruning.reference import distances_to_reference
+from sauron_train.pruning.reference import Images, distances_to_reference
 
 Normalization = Literal["maps", "none", "distances"]
 
@@ -19,7 +19,7 @@ def delta_opt(
     normalization: Normalization = "maps",
     window: int = 2,
     reference: int = 0,
-    images: Sequence[int] | None = None,
+    images: Images | None = None,
 ) -> Tensor:
     """RMS distance of every map to the reference map, channel 0 unless told (authors' code), per sample.
 
@@ -49,7 +49,7 @@ def mean_delta_opt(
     normalization: Normalization = "maps",
     window: int = 2,
     references: Sequence[int] | None = None,
-    images: Sequence[int] | None = None,
+    images: Images | None = None,
 ) -> Tensor:
     """Mean over the layers of a network of δ_opt(l), the mean over samples and maps; one-filter layers count as 0.
 

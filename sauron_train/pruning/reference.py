@@ -12,9 +12,12 @@ from torch.autograd.function import once_differentiable
 
 from sauron_train.pruning.pooling import pooled_sides, spread, window_sums, windows
 
+Images = Sequence[int] | Tensor
+"""Positions in a batch; a tensor (int64, on the maps' device) can be changed between replays of a CUDA graph."""
+
 
 def distances_to_reference(
-    maps: Tensor, reference: int, window: int, scale: bool, images: Sequence[int] | None = None
+    maps: Tensor, reference: int, window: int, scale: bool, images: Images | None = None
 ) -> Tensor:
     """RMS distance of every pooled map to the reference map, per sample.
 
@@ -33,7 +36,7 @@ def distances_to_reference(
     """
     # What an activation gives is kept for backward anyway, by it or its reader; what a bare convolution gives is not.
     bare = "Convolution" in type(maps.grad_fn).__name__
-    chosen = None if images is None else tuple(images)
+    chosen = images if images is None or isinstance(images, Tensor) else tuple(images)
     distances: Tensor = _Distances.apply(maps, reference, window, scale, bare, chosen)  # type: ignore[no-untyped-call]
     return distances
 
@@ -48,9 +51,12 @@ class _Range(NamedTuple):
 
     @classmethod
     def of(cls, maps: Tensor) -> Self:
-        rows = maps.reshape(*maps.shape[:2], -1, maps.shape[-1])
-        low, low_at = _end(rows, rows.amin(dim=3), largest=False)
-        high, high_at = _end(rows, rows.amax(dim=3), largest=True)
+        if maps.is_cuda:  # finds values and places in one pass, where launching a pass is what takes long
+            (low, low_at), (high, high_at) = maps.flatten(2).min(dim=2), maps.flatten(2).max(dim=2)
+        else:
+            rows = maps.reshape(*maps.shape[:2], -1, maps.shape[-1])
+            low, low_at = _end(rows, rows.amin(dim=3), largest=False)
+            high, high_at = _end(rows, rows.amax(dim=3), largest=True)
         low = low.to(_kind(maps))
         extent = high.to(_kind(maps)) - low
         flat = extent == 0
@@ -62,7 +68,13 @@ class _Distances(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, maps: Tensor, reference: int, window: int, scale: bool, bare: bool, images: tuple[int, ...] | None
+        ctx: Any,
+        maps: Tensor,
+        reference: int,
+        window: int,
+        scale: bool,
+        bare: bool,
+        images: tuple[int, ...] | Tensor | None,
     ) -> Tensor:
         seen = _of_images(maps, images)
         ranges = _Range.of(seen) if scale else None
@@ -85,20 +97,29 @@ class _Distances(torch.autograd.Function):
         at, differences = ctx.reference, scaled - scaled[:, ctx.reference, None]
         # What pulls the reference is the sum of what pulls the others, the other way.
         differences[:, at] = -(weights.unsqueeze(1) @ differences).squeeze(1)
-        weights[:, at] = 1
+        weights.select(1, at).fill_(1)
         shape = torch.Size((*scaled.shape[:2], *ctx.shape[2:]))
         result = _unpooled(differences, scaled, weights, ranges, ctx.window, shape, ctx.dtype)
         if ctx.images is not None:
-            whole = result.new_zeros(ctx.shape)
-            whole[list(ctx.images)] = result
-            result = whole
+            result = _among_images(result, ctx.images, ctx.shape)
         return result, None, None, None, None, None
 
 
-def _of_images(maps: Tensor, images: tuple[int, ...] | None) -> Tensor:
+def _of_images(maps: Tensor, images: tuple[int, ...] | Tensor | None) -> Tensor:
     if images is None:
         return maps
+    if isinstance(images, Tensor):
+        return maps.index_select(0, images)
     return maps[images[0] : images[0] + 1] if len(images) == 1 else maps[list(images)]
+
+
+def _among_images(result: Tensor, images: tuple[int, ...] | Tensor, shape: torch.Size) -> Tensor:
+    """A whole batch of zeros, but for the images that something was calculated of."""
+    whole = result.new_zeros(shape)
+    if isinstance(images, Tensor):
+        return whole.index_copy_(0, images, result)
+    whole[images[0] if len(images) == 1 else list(images)] = result[0] if len(images) == 1 else result
+    return whole
 
 
 def _scaled(maps: Tensor, window: int, ranges: _Range | None) -> Tensor:

@@ -25,6 +25,7 @@ from sauron_train.pruning.modes import evaluating
 from sauron_train.pruning.policy import History, LayerState, Measure, check_history, decide
 from sauron_train.pruning.recording import tensors_in
 from sauron_train.pruning.records import PruneRecord, layer_record
+from sauron_train.pruning.reference import Images
 from sauron_train.pruning.report import report
 from sauron_train.pruning.surgery import Optimizers, cut_network, plan
 from sauron_train.pruning.taps import Maps, attach, detach, listen
@@ -122,14 +123,27 @@ class Sauron:
             return self._nothing()
         return self.config.loss.lambda_ * self.delta_opt()
 
-    def delta_opt(self) -> Tensor:
-        """The same without λ: with λ = 0 measured all the same, without gradient; 0 when the normalisation is `off`."""
+    def delta_opt(self, images: Images | None = None) -> Tensor:
+        """The same without λ: with λ = 0 measured all the same, without gradient; 0 when the normalisation is `off`.
+
+        Args:
+            images: which of the batch it is taken of; those of `draw_images` if left out.
+        """
         if not self.measured:
             return self._nothing()
         with torch.set_grad_enabled(self.penalised and torch.is_grad_enabled()):
-            return self._mean_delta_opt()
+            return self._mean_delta_opt(images)
 
-    def _mean_delta_opt(self) -> Tensor:
+    def draw_images(self, batch: int) -> list[int] | None:
+        """Which images of a batch δ_opt is taken of in the next step (`loss.samples`); None = all."""
+        samples = self.config.loss.samples
+        if not self.measured or samples is None or samples >= batch:
+            return None
+        # One number whatever the size of the batch, so that processes with parts of one draw the same π afterwards.
+        first = self._draw(2**31)
+        return [(first + following) % batch for following in range(samples)]
+
+    def _mean_delta_opt(self, images: Images | None) -> Tensor:
         maps = []
         for layer in self._maps:
             try:
@@ -149,16 +163,8 @@ class Sauron:
         self._maps.clear()
         loss = self.config.loss
         references = [self._draw(m.shape[1]) for m in maps] if loss.reference == "random" else None
-        images = self._drawn_images(len(maps[0]))
+        images = self.draw_images(len(maps[0])) if images is None else images
         return mean_delta_opt(maps, loss.normalization, loss.window, references, images)  # type: ignore[arg-type]
-
-    def _drawn_images(self, batch: int) -> list[int] | None:
-        samples = self.config.loss.samples
-        if samples is None or samples >= batch:
-            return None
-        # One number whatever the size of the batch, so that processes with parts of one draw the same π afterwards.
-        first = self._draw(2**31)
-        return [(first + following) % batch for following in range(samples)]
 
     def _refuse_unlinked(self, layer: str) -> None:
         weight: Any = self.model.get_submodule(self.graph.layers[layer].module).weight

@@ -130,6 +130,9 @@ def test_some_images_of_a_batch(normalization: Normalization, images: list[int])
     (expected,) = torch.autograd.grad(same.mean(), alone)
     (found,) = torch.autograd.grad(some.mean(), maps)
     torch.testing.assert_close(found[images], expected)
+    by_tensor = delta_opt(maps, normalization, images=torch.tensor(images))
+    torch.testing.assert_close(by_tensor, some)
+    torch.testing.assert_close(torch.autograd.grad(by_tensor.mean(), maps)[0], found)
     assert not found[[image for image in range(3) if image not in images]].any()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -61,7 +62,7 @@ def test_distances_and_their_gradients_are_those_of_a_cpu(
     maps = torch.randn(shape, generator=torch.Generator().manual_seed(0)).relu()
     found = {}
     for device in ("cpu", "cuda"):
-        own = maps.to(device).requires_grad_()
+        own = maps.to(device).detach().requires_grad_()
         delta = delta_opt(own, normalization, images=images)  # type: ignore[arg-type]
         delta.square().sum().backward()
         assert own.grad is not None
@@ -82,6 +83,45 @@ def test_a_network_is_trained_and_cut_in_every_precision(phantom: Path, tmp_path
     assert epochs.filters_removed.sum() > 0
     assert epochs.flops.iloc[-1] < epochs.flops.iloc[0]
     assert (epochs.memory_mb > 0).all()
+
+
+@pytest.mark.parametrize("changes", [[], ["loss.samples=1"]], ids=["all images", "one image"])
+def test_replayed_steps_are_those_that_are_launched_one_by_one(
+    phantom: Path, tmp_path: Path, changes: list[str]
+) -> None:
+    # Eleven batches, the last of another size.
+    settings = ["data.steps_per_epoch=null", "data.batch_size=3", "epochs=3", "prune.last_epoch=3", *changes]
+    found = {}
+    for graph in ("true", "false"):
+        trainer = Trainer(
+            Experiment.prepare(on_gpu(*settings, f"hardware.cuda_graph={graph}"), phantom), tmp_path / graph
+        )
+        assert trainer._replays == (graph == "true")
+        trainer.run()
+        assert trainer._replays == (graph == "true"), "no graph could be made"
+        found[graph] = Run(tmp_path / graph).epochs()
+    one, other = found.values()
+    assert (one.filters_removed == other.filters_removed).all()
+    for column in ("train_loss", "train_delta_opt", "val_loss"):
+        np.testing.assert_allclose(one[column], other[column], rtol=2e-3)
+
+
+def test_a_graph_that_cannot_be_made_is_told_of_and_done_without(phantom: Path, tmp_path: Path) -> None:
+    class Reading(Trainer):
+        def _losses(self, *arguments: Any) -> Any:
+            losses = super()._losses(*arguments)
+            losses.sum().item()  # what a graph must not do
+            return losses
+
+    class Listening(Observer):
+        def remark(self, sentence: str) -> None:
+            said.append(sentence)
+
+    said: list[str] = []
+    settings = on_gpu("data.steps_per_epoch=9", "epochs=2", "prune.last_epoch=2")
+    Reading(Experiment.prepare(settings, phantom), tmp_path / "run", Listening()).run()
+    assert [sentence.split(":")[0] for sentence in said] == ["steps are launched kernel by kernel"]
+    assert Run(tmp_path / "run").info.status == "finished"
 
 
 def test_an_interrupted_training_ends_as_one_that_was_not(phantom: Path, trained: Path, tmp_path: Path) -> None:
