@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from sauron_train.errors import PruningError
 from sauron_train.pruning.graph import ChannelGraph, Cut
@@ -22,6 +23,8 @@ from sauron_train.pruning.surgery import cut_network
 
 # Sums in another order differ by some 1e-6; a channel in another's place by as much as the output itself.
 _TOLERANCE = 1e-3
+# There products of float32 are rounded to TF32, by which outputs differ by more than that.
+_ROUNDING = {"cuda"}
 _WHY = "a trial cut of it changed more than the maps that went, so its part of the network is not understood"
 
 Group = tuple[str, ...]
@@ -65,12 +68,17 @@ def _holds(model: nn.Module, graph: ChannelGraph, groups: Sequence[Group], argum
         return True
     masked, smaller = _copied(model), _copied(model)
     _mask(masked, graph, cut)
+    run = _run
+    if any(parameter.device.type in _ROUNDING for parameter in model.parameters()) and _runs_in_double(
+        masked, arguments
+    ):
+        run = _run_in_double
     try:
         cut_network(smaller, graph, cut)
-        ours = _run(smaller, arguments)
+        ours = run(smaller, arguments)
     except Exception:  # somebody's forward met a width that it did not expect
         return False
-    return _alike(ours, _run(masked, arguments))
+    return _alike(ours, run(masked, arguments))
 
 
 def _trial(graph: ChannelGraph, groups: Sequence[Group]) -> Cut:
@@ -101,6 +109,19 @@ def _run(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
     with undisturbed(model, training=False), torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(0)
         return tensors_in(model(*arguments))
+
+
+def _runs_in_double(model: nn.Module, arguments: tuple[Any, ...]) -> bool:
+    try:
+        _run_in_double(model, arguments)
+    except Exception:  # somebody's forward names another type
+        return False
+    return True
+
+
+def _run_in_double(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
+    in_double = tree_map_only(Tensor, lambda given: given.double() if given.is_floating_point() else given, arguments)
+    return _run(copy.deepcopy(model).double(), in_double)
 
 
 def _alike(ours: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

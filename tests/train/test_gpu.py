@@ -13,12 +13,14 @@ from commanding import sauron
 from resuming import EPOCHS, TINY
 
 from sauron_train import recipes
-from sauron_train.config import Config, parse
+from sauron_train.config import Config, NetworkConfig, parse
 from sauron_train.data.phantom import make_phantom
 from sauron_train.experiment import Experiment
 from sauron_train.keys import with_overrides
+from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.progress import Observer
 from sauron_train.pruning.distances import delta_opt, delta_prune
+from sauron_train.pruning.sauron import Sauron
 from sauron_train.resume import resume
 from sauron_train.runlog import EpochRow, Run
 from sauron_train.trainer import Trainer
@@ -69,6 +71,14 @@ def test_distances_and_their_gradients_are_those_of_a_cpu(
         found[device] = [value.detach().cpu() for value in (delta, own.grad, delta_prune(own.detach(), [0, 3]))]
     for cpu, gpu in zip(found["cpu"], found["cuda"], strict=True):
         torch.testing.assert_close(gpu, cpu, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_every_layer_of_a_network_of_full_size_can_be_cut(dim: int) -> None:
+    config = NetworkConfig(dim=dim, levels=5, init_filters=32)
+    network = UNet(UNetSpec.unpruned(config, 1, 2), torch.Generator().manual_seed(0)).cuda()
+    size = (256, 256) if dim == 2 else (64, 64, 64)
+    assert len(Sauron(network, torch.randn(1, 1, *size, device="cuda")).layers) == 22
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
@@ -128,7 +138,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(phantom: Path, trained
     stopped = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         Trainer(Experiment.prepare(on_gpu(), phantom), stopped, StopAfter(EPOCHS // 2)).run()
-    resume(stopped)
+    resume(Run(stopped))
     whole, again = Run(trained).epochs(), Run(stopped).epochs()
     assert len(again) == EPOCHS
     # Kernels of a GPU add in any order, so the ends are near each other, not equal to the last bit.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sauron_train import History, Sauron
 from sauron_train.errors import ConfigError, MismatchError, PruningError
+from sauron_train.pruning import check
 from sauron_train.pruning.surgery import cut_network
 
 LOSSES = History((1.0,), (1.0,))
@@ -120,6 +122,44 @@ def test_what_a_trial_cut_shows_to_be_misunderstood_is_left_whole_and_named() ->
     sauron = Sauron(model, torch.randn(1, 1, 16, 16))
     assert set(sauron.layers) == {"0"}
     assert "a trial cut of it changed more" in sauron.report["1.a"]
+
+
+class Rounded(nn.Module):
+    """As a GPU does it in TF32: what it rounds off depends on how many channels there are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.dtype == torch.float64 else x * (1 + 0.01 * math.sin(x.shape[1]))
+
+
+def test_rounding_on_a_gpu_is_not_taken_for_a_misunderstanding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(conv(1, 6), Rounded(), nn.ReLU(), conv(6, 6), Rounded(), nn.ReLU(), conv(6, 2))
+    images = torch.randn(1, 1, 16, 16)
+    with pytest.raises(PruningError, match="no convolution of this network can be cut"):
+        Sauron(model, images)
+    monkeypatch.setattr(check, "_ROUNDING", {"cpu"})
+    assert set(Sauron(model, images).layers) == {"0", "3"}
+
+
+@pytest.mark.parametrize("lines", [lambda m, x: m.a(x), remembers_its_width], ids=["right", "wrong"])
+def test_what_cannot_be_computed_in_double_is_tried_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, lines: Callable[[Any, Tensor], Tensor]
+) -> None:
+    class NamesItsType(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.written = Written(lines)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.written(x.float())
+
+    found = []
+    for devices in (set(), {"cpu"}):
+        monkeypatch.setattr(check, "_ROUNDING", devices)
+        try:
+            found.append(set(Sauron(NamesItsType(), torch.randn(1, 1, 16, 16)).layers))
+        except PruningError:
+            found.append(set())
+    assert found[0] == found[1] == (set() if lines is remembers_its_width else {"written.a"})
 
 
 def test_images_of_monai() -> None:
