@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from sauron_train.interruption import exit_code
 from sauron_train.progress import OnProgress
 from sauron_train.words import counted
 
@@ -35,12 +36,12 @@ console = PatientConsole()
 
 @contextmanager
 def stopped(sentence: str | Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C is answered in words, which may be found only then."""
+    """Ctrl-C and SIGTERM are answered in words, which may be found only then."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         console.print(escape(sentence if isinstance(sentence, str) else sentence()), highlight=False, soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(error)) from None
 
 
 def how_to_go_on(out: Path) -> str:

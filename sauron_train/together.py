@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from types import FrameType
+from typing import Literal
 
 from sauron_train import ranks
 from sauron_train.errors import SauronError, TrainingError
+from sauron_train.interruption import exit_code, from_words, raised, words
 
 Finish = Callable[[Literal["stopped", "failed"], str], None]
 """Says in the run folder how a training ended, and why."""
@@ -29,7 +31,6 @@ Finish = Callable[[Literal["stopped", "failed"], str], None]
 _LOOK_EVERY_S = 0.5
 # torchrun kills what has not ended 30 seconds after the first process did.
 _GRACE_S = 15.0
-_INTERRUPTED = "interrupted by the user"
 _LOST = (
     "another process of this training ended without a word, as when the machine runs out of memory or is switched off; "
     "the finished epochs are whole, go on with sauron-train resume"
@@ -75,7 +76,7 @@ class _Watch:
         if end.rank == self.rank:
             self._await_first_process()
             return TrainingError(_LOST) if _lost_another(error) else error
-        return KeyboardInterrupt() if end.status == "stopped" else TrainingError(end.message)
+        return from_words(end.message) if end.status == "stopped" else TrainingError(end.message)
 
     def close(self) -> None:
         """Look no more; what there was to say in the run folder has been said."""
@@ -121,7 +122,7 @@ class _Watch:
             # It waits for a process that is gone, and would be killed without a word.
             sys.stderr.write(f"error: {end.message}\n" if end.status == "failed" else "stopped\n")
             sys.stderr.flush()
-            os._exit(2 if end.status == "failed" else 130)
+            os._exit(2 if end.status == "failed" else exit_code(from_words(end.message)))
 
 
 _active: list[_Watch] = []
@@ -157,10 +158,10 @@ def ended_together(finish: Finish | None = None) -> Iterator[None]:
 def _listening() -> Iterator[_Watch]:
     watch = _Watch()
 
-    def interrupted(_number: int, _frame: Any) -> None:
+    def interrupted(number: int, frame: FrameType | None) -> None:
         # torchrun ends all that are left when one has ended; that must not disturb what one does about it.
         if not watch.settling:
-            raise KeyboardInterrupt
+            raised(number, frame)
 
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM) if main}
@@ -180,8 +181,8 @@ def told(finish: Finish) -> Iterator[None]:
     try:
         with ended_together(finish):
             yield
-    except KeyboardInterrupt:
-        _say(finish, "stopped", _INTERRUPTED)
+    except KeyboardInterrupt as error:
+        _say(finish, "stopped", words(error))
         raise
     except BaseException as error:
         _say(finish, "failed", str(error).split("\n")[0])
@@ -196,7 +197,7 @@ def _say(finish: Finish, status: Literal["stopped", "failed"], message: str) -> 
 
 def _words(error: BaseException, rank: int) -> tuple[Literal["stopped", "failed"], str]:
     if isinstance(error, KeyboardInterrupt):
-        return "stopped", _INTERRUPTED
+        return "stopped", words(error)
     if _lost_another(error):
         return "failed", _LOST
     first = (str(error).splitlines() or [""])[0]
@@ -209,7 +210,7 @@ def _lost_another(error: BaseException) -> bool:
     """Whether a process found that another one is gone."""
     from torch.distributed import DistBackendError, DistError  # noqa: PLC0415
 
-    words = str(error)
+    said = str(error)
     return isinstance(error, (DistBackendError, DistError)) or (
-        isinstance(error, RuntimeError) and ("gloo" in words and "peer" in words)
+        isinstance(error, RuntimeError) and ("gloo" in said and "peer" in said)
     )

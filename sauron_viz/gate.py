@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ _LARGEST_BODY = 2**20
 _LONGEST_QUERY = 2**15
 _POLICY = "Content-Security-Policy"
 _log = logging.getLogger("sauron_viz.server")
+
+handed_out: ContextVar[Callable[[], None]] = ContextVar("handed_out")
+"""Called, while a request is answered, once its page has a kernel: from then on the kernel is what counts."""
 
 Answer = tuple[type[RequestHandler], dict[str, Any]]
 
@@ -79,7 +84,7 @@ class Gate(Router):
         self.settings = app.settings
         # Tornado tells of every request that has ended where it would write its log.
         self.settings["log_function"] = self._request_ended
-        # Pages that are being opened: their processes are not there yet when many come in the same moment.
+        # Requests for pages that have no process yet, of which many may come in the same moment.
         self._opening: WeakSet[HTTPServerRequest] = WeakSet()
         for answering in (app, self._own):
             answering.add_transform(SafeHeaders)
@@ -134,6 +139,8 @@ class Gate(Router):
             return None
         if self.settings["kernel_manager"].visited() + len(self._opening) < most:
             self._opening.add(request)
+            # What answers the request runs in a copy of this context.
+            handed_out.set(lambda: self._opening.discard(request))
             return None
         sentence = f"The {most} pages that this server keeps at a time are taken. Try again in a few minutes."
         return Refusal, {"status": 503, "sentence": sentence}

@@ -17,10 +17,11 @@ from tornado.websocket import WebSocketClosedError
 from traitlets import Int, Set
 from voila.app import Voila
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
+from voila.utils import ENV_VARIABLE
 
 from sauron_viz import prefork
 from sauron_viz.access import Access
-from sauron_viz.gate import Gate, pages
+from sauron_viz.gate import Gate, handed_out, pages
 from sauron_viz.limits import give_back_memory
 from sauron_viz.scripts import ScriptsHandler, gather
 from sauron_viz.sockets import KernelSocket
@@ -53,6 +54,7 @@ class Kernels(AsyncMappingKernelManager):
     )
     refill_delay = Int(60, help="Seconds until a prepared page whose kernel died is prepared again.").tag(config=True)
     _seen = Set()
+    _visited = Set()
     _tidying: asyncio.TimerHandle | None = None
 
     def notify_connect(self, kernel_id: str) -> None:
@@ -77,7 +79,8 @@ class Kernels(AsyncMappingKernelManager):
     ) -> None:
         """End a kernel; the page of one that died says goodbye to it all the same."""
         self._seen.discard(kernel_id)
-        self._clear_pool()
+        self._visited.discard(kernel_id)
+        self.clear_pool()
         if kernel_id in self:
             await super().shutdown_kernel(kernel_id, now, restart)  # type: ignore[no-untyped-call]
         self._tidy_soon()
@@ -92,21 +95,27 @@ class Kernels(AsyncMappingKernelManager):
         gc.collect()
         give_back_memory()
 
-    def get_pool_size(self, notebook_name: str) -> int:
-        """How many prepared pages there are to hand out; Voila asks before it takes one."""
-        self._clear_pool()
-        return int(super().get_pool_size(notebook_name))
-
     def _handle_kernel_died(self, kernel_id: str) -> None:
         super()._handle_kernel_died(kernel_id)  # type: ignore[no-untyped-call]
-        self._clear_pool()
+        self.clear_pool()
+
+    async def start_kernel(self, *arguments: Any, **keywords: Any) -> str:  # type: ignore[override]
+        """Start a kernel, for the pool or for somebody who waits for it."""
+        kernel_id: str = await super().start_kernel(*arguments, **keywords)
+        if keywords.get("env", {}).get(ENV_VARIABLE.VOILA_PREHEAT) == "False":
+            self.hand_out(kernel_id)
+        return kernel_id
+
+    def hand_out(self, kernel_id: str) -> None:
+        """A visitor gets it, whose request is being answered."""
+        self._visited.add(kernel_id)
+        handed_out.get(lambda: None)()
 
     def visited(self) -> int:
-        """How many pages are open, or being opened: those of the pool wait for a visitor."""
-        pools = getattr(self, "_pools", {}).values()
-        return len(self.list_kernel_ids()) - len([page for pool in pools for page in pool if page.done()])
+        """How many kernels have a visitor; the others wait for one, or are made ready."""
+        return sum(kernel_id in self for kernel_id in self._visited)
 
-    def _clear_pool(self) -> None:
+    def clear_pool(self) -> None:
         """Nobody must be given the page of a dead kernel, or one that could not be prepared."""
         for notebook, pool in getattr(self, "_pools", {}).items():
             left = [page for page in pool if not self._is_lost(page)]
@@ -147,16 +156,29 @@ class Server(Voila):  # type: ignore[misc]
             prefork.NURSERY.start()
         settings: dict[str, Any] = super().init_settings()
         settings["jinja2_env"] = pages()
-        if not self.voila_configuration.preheat_kernel:
-            return settings
-        fill = self.kernel_manager.fill_if_needed
+        if self.voila_configuration.preheat_kernel:
+            self._tend_pool(self.kernel_manager)
+        return settings
+
+    def _tend_pool(self, kernels: Any) -> None:
+        """Voila makes the class that has the pool of ours, so what it does with it is changed in the one object."""
+        fill, taken, size = kernels.fill_if_needed, kernels.get_rendered_notebook, kernels.get_pool_size
 
         def fill_later(delay: float | None = None, **kwargs: Any) -> None:
             wait = _DRAWN_AFTER_S if delay is None else delay
             asyncio.get_event_loop().call_later(wait, partial(fill, delay=0, **kwargs))
 
-        self.kernel_manager.fill_if_needed = fill_later
-        return settings
+        async def hand_out(**kwargs: Any) -> Any:
+            page = await taken(**kwargs)
+            kernels.hand_out(page[-1])
+            return page
+
+        def size_of_living(notebook_name: str) -> int:
+            kernels.clear_pool()
+            return int(size(notebook_name))
+
+        kernels.fill_if_needed, kernels.get_rendered_notebook = fill_later, hand_out
+        kernels.get_pool_size = size_of_living
 
     def init_handlers(self) -> list[Any]:
         """Voila's with sockets of our own, and the scripts of a page in one."""

@@ -27,7 +27,7 @@ LIVE = "Looked at once a second: whatever is new appears by itself, in all tabs"
 STATUS = {
     "running": "live: training now",
     "finished": "finished",
-    "stopped": "stopped by its user",
+    "stopped": "stopped",
     "failed": "failed",
     "lost": "lost: its process is gone",
     "damaged": "damaged",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
@@ -16,6 +15,7 @@ from rich.table import Table
 from sauron_train.commands.options import CacheOption, DataSetOption, MachineOption, RecipeOption, SetOption, config_of
 from sauron_train.console import bar, console, stopped
 from sauron_train.errors import DataError
+from sauron_train.interruption import heed_sigterm
 from sauron_train.words import counted, listed
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def preview(  # noqa: PLR0913, PLR0917 - an option each
     """
     config = config_of(recipe, changes)
     refuse_file(out, (".png",), force)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     with stopped("stopped; nothing was written"):
         from sauron_train.data.samples import draw_samples  # noqa: PLC0415
         from sauron_train.sheet import sheet  # noqa: PLC0415
@@ -196,7 +196,7 @@ def preprocess(
     --cache (or $SAURON_CACHE), maps them into memory and begins at once; with another preprocessing they are made anew
     beside these. A case that cannot be read is told and left out.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     with stopped("stopped; what is done is kept, repeat the command to go on"):
         from sauron_train.data.datasets import examine  # noqa: PLC0415
         from sauron_train.data.prepare import prepare  # noqa: PLC0415

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from rich.markup import escape
 from sauron_train.commands.options import DataOption, Device, DeviceOption, Engine, EpochOption, RunArgument
 from sauron_train.console import bar, console, print_scores, stopped
 from sauron_train.errors import ConfigError, DataError
+from sauron_train.interruption import heed_sigterm
 from sauron_train.words import counted
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def predict(  # noqa: PLR0913, PLR0917 - an option each
 
     if skip_existing and overwrite:
         raise ConfigError("--skip-existing leaves alone what is there, --overwrite replaces it; give one of the two")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     run = Run(run_folder)
     how = _how(run, overlap, flips, largest, largest_of, device, engine)
     output = Output(out, probabilities, "skip" if skip_existing else "replace" if overwrite else "refuse")

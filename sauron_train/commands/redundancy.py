@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from sauron_train.arguments import filter_table, named_epochs
 from sauron_train.commands.options import DataOption, EpochOption, MachineOption, RunArgument
 from sauron_train.console import bar, console, stopped
 from sauron_train.errors import ConfigError
+from sauron_train.interruption import heed_sigterm
 
 
 class Compensate(StrEnum):
@@ -144,7 +144,7 @@ def cut(  # noqa: PLR0913, PLR0917 - an option each
         data,
         width_multiple,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     with stopped("stopped; nothing was written"), bar("cutting", machine) as advance:
         made = cut_run(Run(run_folder), question, out, advance)
     if machine:
@@ -173,7 +173,7 @@ def maps(
     from sauron_train.derive_maps import maps_run  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     with stopped("stopped; nothing was written"), bar("reading", machine) as advance:
         made = maps_run(Run(run_folder), images, epoch, out, advance)
     if not machine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from sauron_train.commands.options import DataOption, EpochOption, MachineOption, RunArgument
 from sauron_train.console import how_to_go_on, print_summary, stopped
 from sauron_train.errors import ConfigError
+from sauron_train.interruption import heed_sigterm
 
 
 class Method(StrEnum):
@@ -61,7 +61,7 @@ def rival(  # noqa: PLR0913, PLR0917 - an option each
         raise ConfigError(
             "say what may be left: a share of the FLOPs with --flops, or a run that has them with --match"
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     with stopped(partial(how_to_go_on, out)), watched(machine) as observer:
         from sauron_train.rival import RivalQuestion, final_flops, rival_run  # noqa: PLC0415
         from sauron_train.runlog import Run  # noqa: PLC0415
@@ -151,5 +151,5 @@ def study(  # noqa: PLR0913, PLR0917 - an option each
         table_only=table,
         dry_run=dry_run,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     raise typer.Exit(carry_on(order))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +23,7 @@ from sauron_train.commands.options import (
 from sauron_train.config import parse
 from sauron_train.console import console, how_to_go_on, print_summary, stopped
 from sauron_train.errors import ConfigError
+from sauron_train.interruption import heed_sigterm
 from sauron_train.launch import in_processes
 from sauron_train.together import ended_together
 
@@ -43,8 +43,8 @@ def run(
     from sauron_train.events import watched  # noqa: PLC0415
     from sauron_train.runlog.aside import refuse_existing  # noqa: PLC0415
 
-    # A cluster ends a job with SIGTERM: the run then says that it was stopped, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A cluster ends a job with SIGTERM: the run then says so, and can go on as after Ctrl-C.
+    heed_sigterm()
     in_processes(lambda: config_of(recipe, changes))
     with stopped(partial(how_to_go_on, out)), watched(machine) as observer, ended_together():
         if ranks.leads():
@@ -93,7 +93,7 @@ def resume(
     from sauron_train.events import watched  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_sigterm()
     in_processes(lambda: Run(run_folder).config)
     with stopped(partial(how_to_go_on, run_folder)), watched(machine) as observer, ended_together():
         from sauron_train.resume import resume as go_on  # noqa: PLC0415

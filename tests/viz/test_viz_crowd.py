@@ -77,6 +77,33 @@ def test_who_comes_when_all_pages_are_taken_is_told_so(runs: Path) -> None:
         served.stop()
 
 
+def test_a_page_that_is_being_opened_is_one_page(runs: Path) -> None:
+    served = Served(runs, "dashboard", "--most-pages", "2", "--no-preload", first=BUSY)
+    try:
+        with ThreadPoolExecutor(3) as visitors:
+            first = visitors.submit(Answer, served, "/?run=rats")
+            wait_until(lambda: len(served.kernels()) == 1)
+            second = visitors.submit(Answer, served, "/?run=rats")
+            wait_until(lambda: len(served.kernels()) == 2)
+            assert not first.done(), "the first page was open before the second came"
+            assert Answer(served, "/?run=rats").status == 503
+            assert [page.result().status for page in (first, second)] == [200, 200]
+    finally:
+        served.stop()
+
+
+def test_a_page_that_is_prepared_is_nobodys_yet(runs: Path) -> None:
+    served = Served(runs, "dashboard", "--most-pages", "2", first=BUSY)
+    try:
+        assert Answer(served, "/?run=rats").status == 200
+        # Another page is prepared for whoever comes next.
+        wait_until(lambda: len(served.kernels()) == 2)
+        assert Answer(served, "/?run=rats").status == 200
+        assert Answer(served, "/?run=rats").status == 503
+    finally:
+        served.stop()
+
+
 def test_a_burst_of_visitors_takes_no_more_pages_than_there_are(runs: Path) -> None:
     served = Served(runs, "dashboard", "--most-pages", "2", "--no-preload")
     try:

@@ -100,7 +100,7 @@ def test_the_form_says_what_is_wrong_and_starts_what_is_shown(panel: TrainingPan
     assert panel.list.opened == "phantom2d"
     press(panel, "stop", "phantom2d")
     entry = panel.list.jobs[0]
-    assert entry["word"] in ("stopping", "stopped by its user")
+    assert entry["word"] in ("stopping", "stopped")
     until(lambda: not job.alive, "it stops, though it had hardly begun")
     panel.refresh()
     assert panel.list.jobs[0]["status"] == "stopped"
