@@ -13,6 +13,7 @@ from rich.text import Text
 from sauron_train.analysis.widths import told
 from sauron_train.complexity import complexity
 from sauron_train.config import Config
+from sauron_train.errors import SauronError
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.channels import trace
 from sauron_train.pruning.graph import ChannelGraph
@@ -56,19 +57,33 @@ def _readers(graph: ChannelGraph) -> dict[str, list[str]]:
     }
 
 
-def compare_runs(runs: Sequence[Run]) -> Table:
-    """How runs ended, side by side: Dice, and what is left of filters, parameters and FLOPs."""
-    names = list(dict.fromkeys(run.info.dataset for run in runs))
+def compare_runs(runs: Sequence[Run]) -> tuple[Table, list[str]]:
+    """How runs ended, side by side: Dice, and what is left of filters, parameters and FLOPs.
+
+    Returns:
+        The table of the runs that can be read, and a sentence about each of the others.
+    """
+    rows, unread = [], []
+    for run in runs:
+        try:
+            rows.append((run.info.dataset, _row(run)))
+        except SauronError as error:
+            unread.append(f"{run.name} is left out: {error}")
+    names = list(dict.fromkeys(dataset for dataset, _ in rows))
     title = f"{names[0]}, validation cases" if len(names) == 1 else f"different data sets: {', '.join(names)}"
     table = Table(box=None, header_style="bold", title=escape(title), title_justify="left")
     for heading in ("run", "mode", "λ", "cuts", "epochs", "Dice", "filters", "params", "FLOPs", "minutes"):
         words = heading in ("run", "mode", "cuts")
         table.add_column(heading, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
-    for run in runs:
-        config = run.config
-        weight = f"{config.loss.lambda_:g}" if config.mode not in ("baseline", "off") else "-"
-        table.add_row(escape(run.name), config.mode, weight, config.cuts or "-", *_ending(run))
-    return table
+    for _, row in rows:
+        table.add_row(*row)
+    return table, unread
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    config = run.config
+    weight = f"{config.loss.lambda_:g}" if config.mode not in ("baseline", "off") else "-"
+    return escape(run.name), config.mode, weight, config.cuts or "-", *_ending(run)
 
 
 def training_line(config: Config) -> str:

@@ -103,6 +103,7 @@ class Experiment:
             remarks=(
                 *dataset.remarks,
                 *remarks.of_volumes(train, validation),
+                *remarks.of_classes(train, validation, dataset.labels),
                 *remarks.of_patches(train, config),
             ),
         )

@@ -175,12 +175,12 @@ class Trainer:
         losses, recent = self.train(epoch)
         training_seconds = time.perf_counter() - started
         self.observer.stage(epoch, "validating")
-        before = self.validate()
+        keep = epoch in self.maps_plan.epochs
+        before = self.validate(hd95=keep)
         self.history = History((*self.history.train_losses, losses.total), (*self.history.val_losses, before.loss))
         self.observer.stage(epoch, "measuring redundancy")
         outcome = self.prune(epoch, recent) if self.sauron.prunes_in(epoch) else NOTHING_PRUNED
-        keep = epoch in self.maps_plan.epochs
-        after = self.validate(hd95=keep) if outcome.removed or keep else before
+        after = self.validate(hd95=keep) if outcome.removed else before
         lr = self._optimizer.param_groups[0]["lr"]
         self.scheduler.step()
         if self.writer is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sauron_train.runlog.check import Checked
 
 _SHOWN = 20
+_PLAIN: Mapping[str, Any] = {"highlight": False, "soft_wrap": True}
 
 
 def check(
@@ -48,9 +50,7 @@ def check(
             with bar("reading", in_bytes=True) as on_progress:
                 found = mend(run, on_progress) if repair else look(run, on_progress)
         except RunError as error:
-            console.print(
-                f"[bold]{escape(run.name)}[/]: [bold red]{escape(str(error))}[/]", highlight=False, soft_wrap=True
-            )
+            console.print(f"[bold]{escape(run.name)}[/]: [bold red]{escape(str(error))}[/]", **_PLAIN)
             lost = True
             continue
         _tell(run, found, repair)
@@ -62,9 +62,32 @@ def _tell(run: Run, found: Checked, mended: bool) -> None:
     read = f"{counted(found.files, 'file')}, {found.bytes / 1e6:.0f} MB, {found.listed} of them with a checksum"
     lost = len({finding.file for finding in found.lost})
     verdict = f"[bold red]{lost} {'file is' if lost == 1 else 'files are'} not whole[/]" if lost else "[green]whole[/]"
-    console.print(f"[bold]{escape(run.name)}[/]: {verdict}, {found.epochs} epochs ({read})", highlight=False)
+    console.print(f"[bold]{escape(run.name)}[/]: {verdict}, {_progress(run, found)} ({read})", **_PLAIN)
     if not found.findings:
         return
+    if console.is_terminal:
+        console.print(_table(found, mended))
+    else:
+        # Whoever reads this by a program wants each finding in one line.
+        for finding in found.findings[:_SHOWN]:
+            remedy = f" ({finding.repair})" if finding.repair else ""
+            console.print(f"  {finding.kind}: {escape(finding.file)}: {escape(finding.what)}{remedy}", **_PLAIN)
+    if len(found.findings) > _SHOWN:
+        console.print(f"… and {len(found.findings) - _SHOWN} more", highlight=False)
+    from sauron_train.runlog.repair import DAMAGED  # noqa: PLC0415
+
+    if mended and (run.path / DAMAGED).is_dir():
+        console.print(f"what is damaged lies in {escape(str(run.path / DAMAGED))}", **_PLAIN)
+
+
+def _progress(run: Run, found: Checked) -> str:
+    planned = run.info.epochs_planned
+    epochs = f"{found.epochs} of {planned} epochs" if found.epochs != planned else counted(planned, "epoch")
+    states = {"running": "training now", "lost": "lost (its process is gone)"}
+    return f"{states.get(run.status, run.status)}, {epochs}"
+
+
+def _table(found: Checked, mended: bool) -> Table:
     table = Table("", box=None, header_style="bold", pad_edge=False)
     table.add_column("file", overflow="fold")  # what is cut off here is what tells files apart
     for heading in ("what", "mended" if mended else "--repair"):
@@ -73,10 +96,4 @@ def _tell(run: Run, found: Checked, mended: bool) -> None:
         colour = "yellow" if finding.harmless else "red"
         what = escape(finding.what)
         table.add_row(f"[{colour}]{finding.kind}[/]", escape(finding.file), what, finding.repair or "–")
-    console.print(table)
-    if len(found.findings) > _SHOWN:
-        console.print(f"… and {len(found.findings) - _SHOWN} more", highlight=False)
-    from sauron_train.runlog.repair import DAMAGED  # noqa: PLC0415
-
-    if mended and (run.path / DAMAGED).is_dir():
-        console.print(f"what is damaged lies in {escape(str(run.path / DAMAGED))}", highlight=False, soft_wrap=True)
+    return table

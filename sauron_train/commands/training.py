@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from sauron_train import ranks, recipes
@@ -141,4 +142,10 @@ def compare(
     from sauron_train.describe import compare_runs  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
-    console.print(compare_runs([Run(folder) for folder in run_folders]))
+    table, unread = compare_runs([Run(folder) for folder in run_folders])
+    if table.row_count:
+        console.print(table)
+    for sentence in unread:
+        console.print(f"[red]{escape(sentence)}[/]", highlight=False, soft_wrap=True)
+    if unread:
+        raise typer.Exit(1)

@@ -61,8 +61,6 @@ def read_header(path: Path) -> Header:
             f"{path} has {len(shape)} dimension{'' if len(shape) == 1 else 's'}; store it as one 3D volume per channel "
             "(a slice as X x Y x 1)"
         )
-    if min(shape) < 1:
-        raise DataError(f"{path} holds no voxels (its shape is {times(shape)}); fetch or export it again")
     spacing = tuple(float(side) for side in image.header.get_zooms()[:3])
     _check_space(path, image, spacing)
     _check_length(path, image)
@@ -163,6 +161,8 @@ def _open(path: Path) -> Any:
         raise DataError(f"{path} is a colour image; store one real number per voxel, or one file per channel")
     if image.get_data_dtype().kind not in "iufb":
         raise DataError(f"{path} holds {image.get_data_dtype()} voxels; store one real number per voxel")
+    if any(side < 1 for side in image.shape):
+        raise DataError(f"{path} holds no voxels (its shape is {times(image.shape)}); fetch or export it again")
     return image
 
 

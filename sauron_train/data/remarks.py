@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -73,6 +73,31 @@ def of_volumes(train: Sequence[Volume], validation: Sequence[Volume]) -> tuple[s
             "that all are alike"
         )
     return tuple(said)
+
+
+def of_classes(train: Sequence[Volume], validation: Sequence[Volume], labels: Mapping[str, int]) -> tuple[str, ...]:
+    """Sentences about classes of which no training case, or no validation case, has a voxel."""
+    unlearnt, unscored = _absent(train, labels), _absent(validation, labels)
+    said = []
+    if unlearnt:
+        said.append(
+            f"no training case has a voxel of {listed(unlearnt)}, so it cannot be learnt; look at labelsTr, or take it "
+            "out of dataset.json"
+        )
+    if missing := [name for name in unscored if name not in unlearnt]:
+        said.append(
+            f"no validation case has a voxel of {listed(missing)}, so it gets no Dice; another seed or data.fold "
+            "may share the cases out better"
+        )
+    return tuple(said)
+
+
+def _absent(volumes: Sequence[Volume], labels: Mapping[str, int]) -> list[str]:
+    left = {name: value for name, value in labels.items() if value}
+    for volume in volumes:
+        if volume.label is not None:
+            left = {name: value for name, value in left.items() if not bool((volume.label == value).any())}
+    return list(left)
 
 
 def of_patches(train: Sequence[Volume], config: Config) -> tuple[str, ...]:

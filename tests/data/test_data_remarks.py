@@ -10,7 +10,7 @@ import pytest
 from data_making import config, volume, write, write_dataset, write_json
 
 from sauron_train.data.datasets import read_dataset, without
-from sauron_train.data.remarks import of_patches, of_volumes
+from sauron_train.data.remarks import of_classes, of_patches, of_volumes
 from sauron_train.experiment import Experiment
 
 
@@ -116,3 +116,18 @@ def test_patches_and_batches_that_are_too_large_are_told_of(
     found = of_patches([volume("a"), volume("b")], config(dim, data=data))
     assert len(found) == (said is not None)
     assert said is None or said in found[0]
+
+
+def test_a_class_that_nothing_holds_is_told_of() -> None:
+    labels = {"background": 0, "one": 1, "two": 2, "three": 3}
+    some, other = volume("a"), volume("b")
+    assert some.label is not None
+    assert other.label is not None
+    for label in (some.label, other.label):
+        label.zero_()
+        label[0] = 1
+    some.label[1] = 2
+    assert of_classes([some], [some], {"background": 0, "one": 1, "two": 2}) == ()
+    unlearnt, unscored = of_classes([some], [other], labels)
+    assert unlearnt.startswith("no training case has a voxel of three, so it cannot be learnt")
+    assert unscored.startswith("no validation case has a voxel of two, so it gets no Dice")

@@ -44,6 +44,7 @@ def write(folder: Path, content: bytes, packed: bool) -> Path:
     packed=st.booleans(),
 )
 @example(good=GOOD, changes=[(40, 0)], packed=False)
+@example(good=GOOD, changes=[(43, 128)], packed=False)
 def test_headers_with_other_bytes(tmp_path: Path, good: bytes, changes: list[tuple[int, int]], packed: bool) -> None:
     content = bytearray(good)
     for place, value in changes:

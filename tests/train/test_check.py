@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sauron_train.cli import app
 from sauron_train.errors import RunError
 from sauron_train.runlog import Run, RunWriter, files
 from sauron_train.runlog.check import TABLES, check
+from sauron_train.runlog.files import write_json
 from sauron_train.runlog.ledger import CHECKSUMS
 from sauron_train.runlog.repair import DAMAGED, repair
 
@@ -255,15 +257,27 @@ def test_a_run_before_its_first_epoch(tmp_path: Path) -> None:
 def test_the_command_tells_and_answers_by_its_exit_code(run: Run, tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["check", str(tmp_path)])
     assert told.exit_code == 0
-    assert "first: whole, 3 epochs" in told.output
+    assert "first: whole, finished, 3 epochs" in told.output
     path = run.path / files.maps_file(2, LAYERS[0])
     path.write_bytes(b"")
     told = CliRunner().invoke(app, ["check", str(run.path)])
     assert told.exit_code == 1
     assert "1 file is not whole" in told.output
+    assert f"  damaged: {files.maps_file(2, LAYERS[0])}: it has 0 bytes" in told.output, "one line, whatever its width"
     told = CliRunner().invoke(app, ["check", "--repair", str(run.path)])
     assert "what is damaged lies in" in told.output
+    write_json(run.path / files.INFO, replace(run.info, status="stopped", epochs_planned=8).to_json())
+    assert "stopped, 3 of 8 epochs" in CliRunner().invoke(app, ["check", str(run.path)]).output
     (run.path / files.INFO).write_text("{")
     told = CliRunner().invoke(app, ["check", str(run.path)])
     assert told.exit_code == 1
     assert "is damaged: it is not valid JSON" in told.output.replace("\n", "")
+
+
+def test_a_damaged_run_does_not_keep_others_from_being_compared(run: Run, tmp_path: Path) -> None:
+    damaged = small_run(tmp_path / "other")
+    (damaged.path / files.CONFIG).write_text("epochs: [")
+    told = CliRunner().invoke(app, ["compare", str(run.path), str(damaged.path)])
+    assert told.exit_code == 1
+    assert "Heads, validation cases" in told.output
+    assert "other is left out: " in told.output

@@ -213,7 +213,7 @@ def test_runs_are_killed_stopped_and_gone_on_with_from_the_command_line(
     run = Run(out)
     assert run.status == "lost"
     code, rest = train("resume", str(out), until=str(run.last_epoch + 1), ending=lambda process: process.terminate())
-    assert code == 130
+    assert code == 143
     assert f"Go on with: sauron-train resume '{out}'" in rest
     assert run.status == "stopped"
     assert 2 < run.last_epoch < EPOCHS
