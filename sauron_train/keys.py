@@ -27,7 +27,7 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
         double = _double(root)
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{source} is not valid YAML: {_where(error)}") from None
     except RecursionError:
         raise ConfigError(f"{source} is nested too deeply, or refers to itself") from None
     if double is not None:
@@ -36,6 +36,12 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must be a table of keys and values")
     return values
+
+
+def _where(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem} (line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1})"
+    return " ".join(str(error).split())
 
 
 def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:

@@ -262,7 +262,7 @@ class MapsFile:
         try:
             return safe_open(self.path, framework="np")
         except (SafetensorError, OSError) as error:
-            raise RunError(f"{self.path} cannot be read: {error}") from None
+            raise _unreadable(self.path, error) from None
 
 
 def find_runs(root: Path | str) -> list[Run]:
@@ -337,4 +337,13 @@ def _read_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array],
     except FileNotFoundError:
         raise RunError(f"{path} is not there; this run has not stored it") from None
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    if isinstance(error, OSError) and error.strerror:
+        return RunError(f"{path} cannot be read: {error.strerror}")
+    return RunError(
+        f"{path} is damaged: it is not whole, or not what training wrote; sauron-train check tells what is left of the "
+        "run"
+    )

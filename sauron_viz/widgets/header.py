@@ -89,8 +89,16 @@ class Header(Panel):
         if not state.runs:
             return _no_runs(state.problem, str(self.viewer.folder.root))
         if state.problem:
-            return f'<p class="sauron-alert" data-problem="yes">{esc(state.problem)}</p>'
+            return f'<p class="sauron-alert" data-problem="yes">{esc(state.problem)}{self._what_to_do(view)}</p>'
         return "" if view is None else _about(view)
+
+    def _what_to_do(self, view: RunView | None) -> str:
+        """What is left of a run that cannot be shown, and where to go on."""
+        if view is not None or not self.viewer.state.run:
+            return ""
+        path = esc(shlex.quote(str(self.viewer.folder.root / self.viewer.state.run)))
+        others = "Choose another run above. " if len(self.viewer.state.runs) > 1 else ""
+        return f". {others}What is left of it: <code>sauron-train check {path}</code>"
 
 
 def _about(view: RunView) -> str:

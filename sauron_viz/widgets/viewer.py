@@ -107,7 +107,8 @@ class Viewer:
         state = self.state
         try:
             view = self.folder.open(name) if name else None
-            layers = view.info.layers if view else ()
+            # Both files of its record are read, so that a run is shown whole or not at all.
+            layers = view.info.layers if view and view.config else ()
             epochs = _epochs(view)
         except SauronError as error:
             view, layers, epochs, state.problem = None, (), [0], str(error)

@@ -141,7 +141,7 @@ def test_all_processes_of_a_run_may_be_told_to_stop(phantom: Path, tmp_path: Pat
         assert any(line.split()[:1] == ["1"] for line in iter(process.stdout.readline, "")), "an epoch"
         os.killpg(process.pid, signal.SIGTERM)
         said = process.stdout.read()
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert "sauron-train resume" in said
     assert "Traceback" not in said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -113,6 +114,25 @@ def test_damage_is_said_and_another_run_still_opens(runs: Path) -> None:
     assert app.panel.off.layout.display is None
     assert app.panel.share.layout.display == "none"
     assert app.panel.network.epochs == [1, 2, 3, 4]
+
+
+def test_a_damaged_configuration_is_said_once_with_what_to_do(tmp_path: Path) -> None:
+    for name in ("whole", "torn one"):
+        write_run(tmp_path / name, Spec(epochs=2))
+    (tmp_path / "torn one" / "config.yaml").write_text("epochs: [")
+    app = Dashboard(tmp_path)
+    app.state.run = "torn one"
+    assert app.viewer.view is None
+    assert 'data-status="damaged"' in app.header.status.value
+    said = app.header.problem.value
+    assert "is not valid YAML: expected the node content" in said
+    assert "(line 1, column 10). Choose another run above." in said
+    assert (
+        f"sauron-train check &#x27;{tmp_path}/torn one&#x27;" in said or f"check &#39;{tmp_path}/torn one&#39;" in said
+    )
+    assert app.body.layout.display == "none", "empty tabs would only repeat it"
+    app.state.run = "whole"
+    assert app.header.problem.value == ""
 
 
 def test_damaged_tables_become_words_not_blanks(tmp_path: Path) -> None:
