@@ -3,8 +3,9 @@
     python benchmarks/epoch.py --recipe sunnybrook2d --data Dataset101_SunnybrookLV --threads 1
 
 A plain epoch is the same steps on the same batches without δ_opt, and one validation; nothing is measured, decided,
-written. The two take turns. Nothing is cut, so that both stay of one size; what a cut adds, a second validation and the
-surgery, is in the parts. `--run RUN` instead tells from the log of a run how seconds per epoch followed its FLOPs.
+written. The two take turns. Nothing is cut, so that both stay of one size; a cut adds a second validation. Epochs whose
+maps are stored, which are validated with HD95, are told apart from the others. `--run RUN` instead tells from the log
+of a run how seconds per epoch followed its FLOPs.
 """
 
 from __future__ import annotations
@@ -66,22 +67,34 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     config = with_overrides(recipes.load(arguments.recipe), arguments.set)
     kinds = {"whole": trainer(config, NOTHING_IS_CUT, arguments, folder / "whole")}
     kinds["plain"] = trainer(config, PLAIN, arguments, folder / "plain")
-    spent: dict[str, list[float]] = defaultdict(list)
+    spent: dict[str, dict[int, float]] = defaultdict(dict)
     parts = watched(kinds["whole"])
     waiting = waited_for(kinds["whole"])
     for epoch in range(1, arguments.epochs + 1):
-        spent["plain"].append(timed(lambda at=epoch: plain_epoch(kinds["plain"], at)))
-        spent["whole"].append(timed(lambda at=epoch: kinds["whole"].run_epoch(at)))
+        spent["plain"][epoch] = timed(lambda at=epoch: plain_epoch(kinds["plain"], at))
+        spent["whole"][epoch] = timed(lambda at=epoch: kinds["whole"].run_epoch(at))
         if epoch == 1:
-            for seconds in (spent["plain"], spent["whole"], waiting, *parts.values()):
+            for seconds in (*spent.values(), waiting, *parts.values()):
                 seconds.clear()
-    whole, plain = (statistics.median(spent[kind]) for kind in ("whole", "plain"))
-    ratios = [a / b for a, b in zip(spent["whole"], spent["plain"], strict=True)]
-    count = arguments.epochs - 1
-    print(f"whole {whole:.1f} s, plain {plain:.1f} s: {whole / plain:.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+    stored = kinds["whole"].maps_plan.epochs
+    for which, epochs in (
+        ("maps not stored", [e for e in spent["whole"] if e not in stored]),
+        ("maps stored", [e for e in spent["whole"] if e in stored]),
+    ):
+        if epochs:
+            tell(which, [spent["whole"][e] for e in epochs], [spent["plain"][e] for e in spent["plain"]])
+    count, total = len(spent["whole"]), sum(spent["whole"].values())
+    print("of all whole epochs:")
     for part, seconds in parts.items():
-        print(f"  {part}: {sum(seconds) / count:.2f} s an epoch, {sum(seconds) / sum(spent['whole']):.1%}")
-    print(f"  of the steps waiting for data: {sum(waiting) / count:.2f} s, {sum(waiting) / sum(spent['whole']):.1%}")
+        print(f"  {part}: {sum(seconds) / count:.2f} s an epoch, {sum(seconds) / total:.1%}")
+    print(f"  of the steps waiting for data: {sum(waiting) / count:.2f} s, {sum(waiting) / total:.1%}")
+
+
+def tell(which: str, whole: list[float], plain: list[float]) -> None:
+    low, middle, high = min(whole), statistics.median(whole), max(whole)
+    usual = statistics.median(plain)
+    of_plain = f"plain {usual:.1f} s ({min(plain):.1f} to {max(plain):.1f})"
+    print(f"{which}: {middle:.1f} s ({low:.1f} to {high:.1f}), {of_plain}: {middle / usual:.3f}")
 
 
 def trainer(config: dict[str, Any], changes: dict[str, Any], arguments: argparse.Namespace, out: Path) -> Trainer:
