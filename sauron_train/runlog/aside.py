@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import glob
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sauron_train.errors import RunError
 from sauron_train.runlog import files
+
+# What tempfile adds to a name.
+_SUFFIX = 8
+_ABANDONED_S = 24 * 3600
 
 
 def refuse_existing(path: Path) -> None:
@@ -32,6 +38,7 @@ def aside(out: Path) -> Iterator[Path]:
     """
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
         place = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
     except OSError as error:
         raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
@@ -46,3 +53,13 @@ def aside(out: Path) -> Iterator[Path]:
         raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _sweep(out: Path) -> None:
+    """Take away what processes that were killed while they made a folder of this name have left."""
+    parent = out.absolute().parent
+    for left in parent.glob(f".{glob.escape(out.name)}.{'?' * _SUFFIX}"):
+        ours = left.is_dir() and not left.is_symlink() and {path.name for path in left.iterdir()} <= {"run"}
+        # Another process may be making one just now.
+        if ours and time.time() - left.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)

@@ -319,6 +319,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_what_was_left_of_a_folder_whose_maker_was_killed_is_swept(tmp_path: Path) -> None:
+    names = (".second.abcd1234", ".second.abcd5678", ".other.abcd1234", ".second.somebody")
+    old, young, other, foreign = (tmp_path / name for name in names)
+    for path in (old, young, other, foreign):
+        (path / "run").mkdir(parents=True)
+    (foreign / "thesis.tex").write_text("")
+    for path in (old, other, foreign):
+        os.utime(path, (1e9, 1e9))
+    RunWriter.create(tmp_path / "second", CONFIG, INFO)
+    assert [path.exists() for path in (old, young, other, foreign)] == [False, True, True, True]
+
+
 @pytest.mark.parametrize("at", range(3))
 def test_a_folder_whose_making_fails_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     left, flush = iter(range(at, -1, -1)), os.fsync
