@@ -230,7 +230,7 @@ class HardwareConfig(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     cuda_graph: bool = Field(
         True,
-        description="on one GPU, launch all kernels of a step at once, which is several times faster",
+        description="on one GPU, launch all kernels of a step at once, which is far faster",
     )
 
 

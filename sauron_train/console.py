@@ -126,12 +126,15 @@ def bar(what: str, machine: bool = False, in_bytes: bool = False) -> Iterator[On
     if machine:
         yield lambda done, total, case: print(json.dumps([done, total, case]), flush=True)  # noqa: T201
         return
+    if not console.is_terminal:
+        yield lambda done, total, case: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TextColumn("{task.fields[case]}", style="dim", markup=False),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None, case="")
         yield lambda done, total, case: progress.update(task, completed=done, total=total, case=case)

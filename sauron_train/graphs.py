@@ -38,8 +38,8 @@ def can_be_replayed(config: Config, device: torch.device, processes: int) -> boo
 class Replayed:
     """Computes losses and gradients of the steps of one epoch, in which the network keeps its shape and its mode.
 
-    The first steps are computed one by one, the others by replaying what the next one launched. A batch of another size
-    is computed by itself.
+    The first steps are computed one by one, the others by replaying what the next one launched. With a batch of another
+    size, as the last of an epoch may be, that ends. A graph holds the memory of a step until then.
 
     Args:
         compute: what a step does but for the optimizer: it may not read a number from the GPU.
@@ -75,9 +75,12 @@ class Replayed:
         given = [images, labels]
         if chosen is not None:
             given.append(torch.tensor(chosen, device=images.device))
-        if self._wanted and self._graph is None and self._computed >= WARM_UP:
+        if self._wanted and self._graph is None and self._computed == WARM_UP:
             self._capture(given)
-        if self._graph is None or [g.shape for g in given] != [g.shape for g in self._given]:
+        if self._graph is not None and [g.shape for g in given] != [g.shape for g in self._given]:
+            # The last batch of an epoch: it gets the memory that the graph holds.
+            self.close()
+        if self._graph is None:
             self._computed += 1
             return self._beside(given)
         return self._replay(self._graph, given)
@@ -97,7 +100,7 @@ class Replayed:
         return self._compute(images, labels, chosen[0] if chosen else None)
 
     def _capture(self, given: Sequence[Tensor]) -> None:
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         kept = [tensor.clone() for tensor in given]
         torch.cuda.synchronize()
         try:
@@ -105,9 +108,13 @@ class Replayed:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._losses = self._run(kept)
         except RuntimeError as error:
+            # What went wrong first; that the recording could not be ended then is only told by way of it.
+            first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
             self._wanted = False
-            self.failure = (str(error).splitlines() or [type(error).__name__])[0]
+            self.failure = (str(first).splitlines() or [type(first).__name__])[0]
             return
+        finally:
+            torch.cuda.set_stream(current)
         self._graph, self._given = graph, kept
         self._gradients = [parameter.grad for parameter in self._parameters]
 

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import NoReturn
 
 BY_CTRL_C = "interrupted by the user"
-BY_SIGTERM = "ended by SIGTERM: from a scheduler, a shutdown, or Stop in a dashboard"
+BY_SIGTERM = "ended by SIGTERM: by a scheduler, a shutdown, Stop in a dashboard, or what had started it"
 
 
 class Terminated(KeyboardInterrupt):

@@ -55,6 +55,6 @@ def _launched(count: int) -> int:
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         return first.exitcode if first.exitcode > 0 else 1
-    except SignalException:
-        return 130
+    except SignalException as ended:
+        return 128 + int(ended.sigval)
     return 0

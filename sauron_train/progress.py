@@ -71,7 +71,8 @@ class Terminal(Observer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # older versions of rich print an empty line all the same
+            self._progress.stop()
 
     def loading(self, done: int, total: int) -> None:
         """Move the bar of the cases."""

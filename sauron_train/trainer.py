@@ -176,11 +176,12 @@ class Trainer:
         training_seconds = time.perf_counter() - started
         self.observer.stage(epoch, "validating")
         keep = epoch in self.maps_plan.epochs
-        before = self.validate(hd95=keep)
+        prunes = self.sauron.prunes_in(epoch)
+        before = self.validate(hd95=keep and not prunes)
         self.history = History((*self.history.train_losses, losses.total), (*self.history.val_losses, before.loss))
         self.observer.stage(epoch, "measuring redundancy")
-        outcome = self.prune(epoch, recent) if self.sauron.prunes_in(epoch) else NOTHING_PRUNED
-        after = self.validate(hd95=keep) if outcome.removed else before
+        outcome = self.prune(epoch, recent) if prunes else NOTHING_PRUNED
+        after = self.validate(hd95=keep) if outcome.removed or (keep and prunes) else before
         lr = self._optimizer.param_groups[0]["lr"]
         self.scheduler.step()
         if self.writer is None:

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import jinja2
 from tornado.httpserver import HTTPServer
@@ -140,10 +140,15 @@ class Gate(Router):
         if self.settings["kernel_manager"].visited() + len(self._opening) < most:
             self._opening.add(request)
             # What answers the request runs in a copy of this context.
-            handed_out.set(lambda: self._opening.discard(request))
+            handed_out.set(partial(self._discard, ref(request)))
             return None
         sentence = f"The {most} pages that this server keeps at a time are taken. Try again in a few minutes."
         return Refusal, {"status": 503, "sentence": sentence}
+
+    def _discard(self, opening: ref[HTTPServerRequest]) -> None:
+        # Held weakly: a request whose visitor left before it was answered is to be forgotten.
+        if (request := opening()) is not None:
+            self._opening.discard(request)
 
     def _request_ended(self, handler: RequestHandler) -> None:
         self._opening.discard(handler.request)

@@ -69,10 +69,10 @@ def _tell(run: Run, found: Checked, mended: bool) -> None:
         console.print(_table(found, mended))
     else:
         # Whoever reads this by a program wants each finding in one line.
-        for finding in found.findings[:_SHOWN]:
-            remedy = f" ({finding.repair})" if finding.repair else ""
+        for finding in found.findings:
+            remedy = f" ({escape(finding.repair)})" if finding.repair else ""
             console.print(f"  {finding.kind}: {escape(finding.file)}: {escape(finding.what)}{remedy}", **_PLAIN)
-    if len(found.findings) > _SHOWN:
+    if console.is_terminal and len(found.findings) > _SHOWN:
         console.print(f"… and {len(found.findings) - _SHOWN} more", highlight=False)
     from sauron_train.runlog.repair import DAMAGED  # noqa: PLC0415
 

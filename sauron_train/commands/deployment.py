@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sauron_train.commands.options import Device, DeviceOption, EpochOption, RunArgument
+from sauron_train.commands.options import DataOption, Device, DeviceOption, EpochOption, RunArgument
 from sauron_train.console import bar, console, stopped
 from sauron_train.errors import ConfigError, DataError
 
@@ -51,6 +51,15 @@ def export(
         ),
     ] = Form.onnx,
     epoch: EpochOption = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Weights and maps in eight bits, for --format openvino: ranges are found on training patches, and the "
+            "Dice that it costs is measured on the validation cases. Needs `pip install 'sauron-unet[export,int8]'`.",
+        ),
+    ] = False,
+    data: DataOption = None,
 ) -> None:
     """Write a run's network as a file that other programs can run without Sauron.
 
@@ -62,6 +71,11 @@ def export(
     from sauron_train.deploy.export import export_run  # noqa: PLC0415
     from sauron_train.runlog import Run  # noqa: PLC0415
 
+    if int8:
+        _export_int8(run_folder, out, form, epoch, data)
+        return
+    if data is not None:
+        raise ConfigError("--data is only read for --int8; leave it out")
     with stopped("stopped; nothing was written"):
         made = export_run(Run(run_folder), form.value, out, epoch)
     shapes = " and ".join("x".join(map(str, shape)) for shape in made.checked)
@@ -72,6 +86,24 @@ def export(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _export_int8(run_folder: Path, out: Path, form: Form, epoch: int | None, data: Path | None) -> None:
+    from sauron_train.deploy.int8 import export_int8  # noqa: PLC0415
+    from sauron_train.runlog import Run  # noqa: PLC0415
+
+    if form is not Form.openvino:
+        raise ConfigError("--int8 is for OpenVINO; add --format openvino")
+    with stopped("stopped; nothing was written"), bar("quantizing") as on_progress:
+        made = export_int8(Run(run_folder), out, data, epoch, on_progress)
+    table = Table("class", "Dice, float32", "Dice, int8", "change", box=None, header_style="bold")
+    for name, dice in made.dice.items():
+        small = made.dice_int8[name]
+        table.add_row(escape(name), f"{dice:.3f}", f"{small:.3f}", f"{small - dice:+.3f}")
+    files = " and ".join(escape(str(path)) for path in made.files)
+    console.print(f"{files}: {made.size / 2**20:.2f} MiB, ranges of {made.patches} training patches", soft_wrap=True)
+    console.print(table)
+    console.print(f"mean Dice of the validation cases {made.cost:+.4f}", highlight=False)
 
 
 def benchmark(  # noqa: PLR0913, PLR0917 - an option each

@@ -78,17 +78,18 @@ def of_volumes(train: Sequence[Volume], validation: Sequence[Volume]) -> tuple[s
 def of_classes(train: Sequence[Volume], validation: Sequence[Volume], labels: Mapping[str, int]) -> tuple[str, ...]:
     """Sentences about classes of which no training case, or no validation case, has a voxel."""
     unlearnt, unscored = _absent(train, labels), _absent(validation, labels)
+    nowhere = [name for name in unlearnt if name in unscored]
     said = []
-    if unlearnt:
+    if nowhere:
         said.append(
-            f"no training case has a voxel of {listed(unlearnt)}, so it cannot be learnt; look at labelsTr, or take it "
-            "out of dataset.json"
+            f"no case has a voxel of {listed(nowhere)}, so it can be neither learnt nor scored; look at the labels"
         )
-    if missing := [name for name in unscored if name not in unlearnt]:
-        said.append(
-            f"no validation case has a voxel of {listed(missing)}, so it gets no Dice; another seed or data.fold "
-            "may share the cases out better"
-        )
+    for what, names, so in (("training", unlearnt, "cannot be learnt"), ("validation", unscored, "gets no Dice")):
+        if some := [name for name in names if name not in nowhere]:
+            said.append(
+                f"no {what} case has a voxel of {listed(some)}, so it {so}; another seed or data.fold may share the "
+                "cases out better"
+            )
     return tuple(said)
 
 

@@ -54,20 +54,24 @@ def export_run(run: Run, form: FormatName, out: Path, epoch: int | None = None) 
         ConfigError, DataError: a library is missing, or `out` cannot be written, is there already or ends otherwise.
         RunError: no checkpoint, or the file computes something else than the network; nothing is written then.
     """
-    paths = _paths(form, out)
+    paths = free_paths(form, out)
     for name in FORMATS[form].needs:
         library(name)
     model, checkpoint = load_model(run.checkpoint(epoch)[1])
     network = portable(model, Described(run, model, checkpoint).to_json())
     content = FORMATS[form].write(network)
     difference, shapes = _check(network, FORMATS[form].read(content))
-    _write({paths[ending]: data for ending, data in content.items()})
+    write_all({paths[ending]: data for ending, data in content.items()})
     size = sum(map(len, content.values()))
     return Exported(tuple(reversed([paths[e] for e in content])), size, difference, shapes, network.multiple)
 
 
-def _paths(form: FormatName, out: Path) -> dict[str, Path]:
-    """The files that will be written, by their endings."""
+def free_paths(form: FormatName, out: Path) -> dict[str, Path]:
+    """The files that will be written, by their endings.
+
+    Raises:
+        ConfigError, DataError: `out` ends otherwise, or a file is there already.
+    """
     wanted, *others = FORMATS[form].endings
     if out.suffix != wanted:
         raise ConfigError(f"a file of format {form} must end in {wanted}, but --out is {out}")
@@ -101,8 +105,12 @@ def _check(network: Portable, read: Network) -> tuple[float, tuple[tuple[int, ..
     return worst, tuple(shapes)
 
 
-def _write(files: Mapping[Path, bytes]) -> None:
-    """Write all files or none."""
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write all files or none.
+
+    Raises:
+        DataError: one cannot be written.
+    """
     written: list[Path] = []
     try:
         for path, content in files.items():

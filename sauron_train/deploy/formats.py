@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -44,8 +44,13 @@ def _read_onnx(content: Files) -> Network:
 
 def _write_openvino(network: Portable) -> Files:
     openvino = library("openvino")
-    model = openvino.Core().read_model(network.onnx())
-    model.set_rt_info(network.description, KEY)
+    return openvino_files(openvino.Core().read_model(network.onnx()), network.description)
+
+
+def openvino_files(model: Any, description: str) -> Files:
+    """The two files of an `openvino.Model`, with the JSON text that goes with it."""
+    openvino = library("openvino")
+    model.set_rt_info(description, KEY)
     with tempfile.TemporaryDirectory() as folder:
         # Half precision, the default, would change what comes out.
         openvino.save_model(model, Path(folder) / "network.xml", compress_to_fp16=False)

@@ -9,8 +9,8 @@ from typing import Any
 from sauron_train.errors import ConfigError
 
 
-def library(name: str) -> Any:
-    """Import one of the libraries of the extra `export`.
+def library(name: str, extra: str = "export") -> Any:
+    """Import one of the libraries of an extra.
 
     Raises:
         ConfigError: it is not installed, or does not load.
@@ -19,7 +19,7 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not load ({error})"
-        raise ConfigError(f"this needs {name}, which {why}; pip install 'sauron-unet[export]'") from None
+        raise ConfigError(f"this needs {name}, which {why}; pip install 'sauron-unet[{extra}]'") from None
 
 
 def installed(*names: str) -> bool:

@@ -8,7 +8,7 @@ nobody reads the maps that went; groups of layers for which it does not are neve
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,17 +68,13 @@ def _holds(model: nn.Module, graph: ChannelGraph, groups: Sequence[Group], argum
         return True
     masked, smaller = _copied(model), _copied(model)
     _mask(masked, graph, cut)
-    run = _run
-    if any(parameter.device.type in _ROUNDING for parameter in model.parameters()) and _runs_in_double(
-        masked, arguments
-    ):
-        run = _run_in_double
+    run, expected = _exactly(masked, arguments)
     try:
         cut_network(smaller, graph, cut)
         ours = run(smaller, arguments)
     except Exception:  # somebody's forward met a width that it did not expect
         return False
-    return _alike(ours, run(masked, arguments))
+    return _alike(ours, expected)
 
 
 def _trial(graph: ChannelGraph, groups: Sequence[Group]) -> Cut:
@@ -111,12 +107,24 @@ def _run(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
         return tensors_in(model(*arguments))
 
 
-def _runs_in_double(model: nn.Module, arguments: tuple[Any, ...]) -> bool:
+Run = Callable[[nn.Module, tuple[Any, ...]], list[Tensor]]
+
+
+def _exactly(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Run, list[Tensor]]:
+    """How networks are to be run so that rounding does not tell them apart, and what this one gives then."""
+    if not any(parameter.device.type in _ROUNDING for parameter in model.parameters()):
+        return _run, _run(model, arguments)
     try:
-        _run_in_double(model, arguments)
-    except Exception:  # somebody's forward names another type
-        return False
-    return True
+        return _run_in_double, _run_in_double(model, arguments)
+    except Exception:  # somebody's forward names another type, or there is no memory for it
+        return _run_unrounded, _run_unrounded(model, arguments)
+
+
+def _run_unrounded(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
+    cudnn = torch.backends.cudnn
+    how = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    with cudnn.flags(**how, allow_tf32=False):
+        return _run(model, arguments)
 
 
 def _run_in_double(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import shutil
@@ -59,7 +60,9 @@ def _sweep(out: Path) -> None:
     """Take away what processes that were killed while they made a folder of this name have left."""
     parent = out.absolute().parent
     for left in parent.glob(f".{glob.escape(out.name)}.{'?' * _SUFFIX}"):
-        ours = left.is_dir() and not left.is_symlink() and {path.name for path in left.iterdir()} <= {"run"}
-        # Another process may be making one just now.
-        if ours and time.time() - left.stat().st_mtime > _ABANDONED_S:
-            shutil.rmtree(left, ignore_errors=True)
+        # It may be another user's.
+        with contextlib.suppress(OSError):
+            ours = left.is_dir() and not left.is_symlink() and {path.name for path in left.iterdir()} <= {"run"}
+            # Another process may be making one just now.
+            if ours and time.time() - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)

@@ -341,8 +341,10 @@ def _read_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array],
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:
-    if isinstance(error, OSError) and error.strerror:
-        return RunError(f"{path} cannot be read: {error.strerror}")
+    if not path.is_file():
+        return RunError(f"{path} is not there; this run has not stored it")
+    if isinstance(error, OSError):
+        return RunError(f"{path} cannot be read: {error.strerror or error}")
     return RunError(
         f"{path} is damaged: it is not whole, or not what training wrote; sauron-train check tells what is left of the "
         "run"

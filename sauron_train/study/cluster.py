@@ -76,7 +76,7 @@ class Job:
             before = words
             self._process = self.work.start(words, _surroundings())
             code = _wait(self._process)
-            if code == 128 + signal.SIGINT:
+            if code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
                 # It was told to stop before this process was told why: that comes in a moment.
                 time.sleep(_PREEMPTED_WITHIN_S)
             if code:

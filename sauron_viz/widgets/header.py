@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from sauron_train.runlog.files import INFO
 from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Select
@@ -94,11 +95,14 @@ class Header(Panel):
 
     def _what_to_do(self, view: RunView | None) -> str:
         """What is left of a run that cannot be shown, and where to go on."""
-        if view is not None or not self.viewer.state.run:
+        state = self.viewer.state
+        path = self.viewer.folder.root / state.run
+        if view is not None or not state.run or not (path / INFO).is_file():
             return ""
-        path = esc(shlex.quote(str(self.viewer.folder.root / self.viewer.state.run)))
-        others = "Choose another run above. " if len(self.viewer.state.runs) > 1 else ""
-        return f". {others}What is left of it: <code>sauron-train check {path}</code>"
+        stop = "" if state.problem.endswith(("?", ".")) else "."
+        others = "Choose another run above. " if len(state.runs) > 1 else ""
+        command = esc(f"sauron-train check {shlex.quote(str(path))}")
+        return f"{stop} {others}What is left of it: <code>{command}</code>"
 
 
 def _about(view: RunView) -> str:

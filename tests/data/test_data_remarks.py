@@ -128,6 +128,8 @@ def test_a_class_that_nothing_holds_is_told_of() -> None:
         label[0] = 1
     some.label[1] = 2
     assert of_classes([some], [some], {"background": 0, "one": 1, "two": 2}) == ()
-    unlearnt, unscored = of_classes([some], [other], labels)
-    assert unlearnt.startswith("no training case has a voxel of three, so it cannot be learnt")
-    assert unscored.startswith("no validation case has a voxel of two, so it gets no Dice")
+    nowhere, unscored = of_classes([some], [other], labels)
+    assert nowhere.startswith("no case has a voxel of three, so it can be neither learnt nor scored")
+    assert unscored.startswith("no validation case has a voxel of two, so it gets no Dice; another seed")
+    nowhere, unlearnt = of_classes([other], [some], labels)
+    assert unlearnt.startswith("no training case has a voxel of two, so it cannot be learnt; another seed")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from sauron_train.cli import app
 from sauron_train.errors import ConfigError
 from sauron_train.experiment import Experiment
 from sauron_train.runlog import Run
+from sauron_train.study import cluster
 from sauron_train.study.cluster import Cluster, Job, job_parameters
 from sauron_train.study.work import Work
 from sauron_train.trainer import Trainer
@@ -61,6 +64,20 @@ def test_a_job_that_is_preempted_requeues_and_resumes(phantom: Path, tmp_path: P
     assert list((out / "jobs").rglob("*.pkl"))
     until(Cluster(out, "local", {}, None).start(work).ended)
     assert work.log.read_text() == log, "a run that is finished is left as it is"
+
+
+@pytest.mark.parametrize(("code", "waits"), [(143, True), (130, True), (2, False)])
+def test_a_job_that_was_told_to_stop_waits_for_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, waits: bool
+) -> None:
+    waited: list[float] = []
+    work = Work(tmp_path / "a", ("describe", "no_such_recipe"), "", False, tmp_path / "a.log")
+    program = [sys.executable, "-c", f"raise SystemExit({code})"]
+    monkeypatch.setattr(Work, "start", lambda *_: subprocess.Popen(program))
+    monkeypatch.setattr(cluster.time, "sleep", waited.append)
+    with pytest.raises(RuntimeError):
+        Job(work, tmp_path / "record.json", "token")()
+    assert (cluster._PREEMPTED_WITHIN_S in waited) == waits
 
 
 def test_a_job_gives_up_where_another_was_submitted_since(tmp_path: Path) -> None:

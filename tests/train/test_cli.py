@@ -133,7 +133,7 @@ def test_a_run_that_is_terminated_says_so_and_keeps_its_latest_network(phantom: 
         assert any(line.split()[:1] == ["3"] for line in lines), "the third epoch is announced"
         process.terminate()
         rest = process.stdout.read()
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert "stopped; the epochs that were finished are whole in" in rest
     assert f"Go on with: sauron-train resume {out}" in rest
     run = Run(out)

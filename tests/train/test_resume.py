@@ -18,6 +18,7 @@ import pytest
 import torch
 from resuming import EPOCHS, TINY, Stopper, assert_same, contents, tiny
 
+from sauron_train import interruption
 from sauron_train.analysis.widths import widths_below
 from sauron_train.checkpoint import load_state, save_state
 from sauron_train.cli import main
@@ -215,7 +216,7 @@ def test_runs_are_killed_stopped_and_gone_on_with_from_the_command_line(
     code, rest = train("resume", str(out), until=str(run.last_epoch + 1), ending=lambda process: process.terminate())
     assert code == 143
     assert f"Go on with: sauron-train resume '{out}'" in rest
-    assert run.status == "stopped"
+    assert (run.status, run.info.message) == ("stopped", interruption.BY_SIGTERM)
     assert 2 < run.last_epoch < EPOCHS
     monkeypatch.setattr(sys, "argv", ["sauron-train", "resume", str(out)])
     with pytest.raises(SystemExit) as leaving:
