@@ -42,15 +42,18 @@ def distances_to_reference(
 
 
 class _Range(NamedTuple):
-    """Of each map (B, C): its minimum, 1 / (maximum - minimum) or 0 where it is constant, and where these two are."""
+    """By what sums of windows of each map (B, C) are taken times, and what is added, so that it lies in [0, 1].
 
-    low: Tensor
-    inverse: Tensor
+    A constant map becomes zeros. `low_at` and `high_at` are where its minimum and maximum are.
+    """
+
+    factor: Tensor
+    offset: Tensor
     low_at: Tensor
     high_at: Tensor
 
     @classmethod
-    def of(cls, maps: Tensor) -> Self:
+    def of(cls, maps: Tensor, window: int) -> Self:
         if maps.is_cuda:  # finds values and places in one pass, where launching a pass is what takes long
             (low, low_at), (high, high_at) = maps.flatten(2).min(dim=2), maps.flatten(2).max(dim=2)
         else:
@@ -58,9 +61,8 @@ class _Range(NamedTuple):
             low, low_at = _end(rows, rows.amin(dim=3), largest=False)
             high, high_at = _end(rows, rows.amax(dim=3), largest=True)
         low = low.to(_kind(maps))
-        extent = high.to(_kind(maps)) - low
-        flat = extent == 0
-        return cls(low, (1 / extent.masked_fill(flat, 1)).masked_fill(flat, 0), low_at, high_at)
+        inverse = _inverse(high.to(_kind(maps)) - low)
+        return cls(inverse / _cells(maps.shape, window), -low * inverse, low_at, high_at)
 
 
 class _Distances(torch.autograd.Function):
@@ -77,7 +79,7 @@ class _Distances(torch.autograd.Function):
         images: tuple[int, ...] | Tensor | None,
     ) -> Tensor:
         seen = _of_images(maps, images)
-        ranges = _Range.of(seen) if scale else None
+        ranges = _Range.of(seen, window) if scale else None
         scaled = _scaled(seen, window, ranges)
         distances: Tensor = (scaled - scaled[:, reference, None]).norm(dim=2) / scaled.shape[2] ** 0.5
         ctx.save_for_backward(scaled if bare else maps, distances, *(ranges or ()))
@@ -92,17 +94,21 @@ class _Distances(torch.autograd.Function):
         ranges = _Range(*found) if found else None
         scaled = kept if ctx.bare else _scaled(_of_images(kept, ctx.images), ctx.window, ranges)
         # The derivative of the root is infinite at 0, where the loss drives to: there the gradient is set to zero.
-        equal = distances == 0
-        weights = (gradient / (distances.masked_fill(equal, 1) * scaled.shape[2])).masked_fill(equal, 0)
+        weights = gradient * _inverse(distances * scaled.shape[2])
         at, differences = ctx.reference, scaled - scaled[:, ctx.reference, None]
         # What pulls the reference is the sum of what pulls the others, the other way.
-        differences[:, at] = -(weights.unsqueeze(1) @ differences).squeeze(1)
+        differences.select(1, at).sub_((weights.unsqueeze(1) @ differences).squeeze(1))
         weights.select(1, at).fill_(1)
         shape = torch.Size((*scaled.shape[:2], *ctx.shape[2:]))
         result = _unpooled(differences, scaled, weights, ranges, ctx.window, shape, ctx.dtype)
         if ctx.images is not None:
             result = _among_images(result, ctx.images, ctx.shape)
         return result, None, None, None, None, None
+
+
+def _inverse(values: Tensor) -> Tensor:
+    """1 / values, and 0 where they are 0: few kernels, because a GPU takes longer to launch them than to compute."""
+    return values.reciprocal().nan_to_num_(nan=math.nan, posinf=0.0, neginf=0.0)
 
 
 def _of_images(maps: Tensor, images: tuple[int, ...] | Tensor | None) -> Tensor:
@@ -125,11 +131,11 @@ def _among_images(result: Tensor, images: tuple[int, ...] | Tensor, shape: torch
 def _scaled(maps: Tensor, window: int, ranges: _Range | None) -> Tensor:
     """(B, C, n): maps pooled, and scaled if there are ranges to scale by."""
     sums = window_sums(maps.to(_kind(maps)), window).flatten(2)
-    cells = _cells(maps.shape, window)
     if ranges is None:
+        cells = _cells(maps.shape, window)
         return sums / cells if cells > 1 else sums
-    # In one pass over the voxels: the mean of a window less the minimum, times the inverse.
-    return torch.addcmul((-ranges.low * ranges.inverse).unsqueeze(2), sums, (ranges.inverse / cells).unsqueeze(2))
+    # In one pass over the voxels: the mean of a window less the minimum, over the extent.
+    return torch.addcmul(ranges.offset.unsqueeze(2), sums, ranges.factor.unsqueeze(2))
 
 
 def _unpooled(
@@ -143,8 +149,8 @@ def _unpooled(
 ) -> Tensor:
     """Gradient at maps of some shape, from that at what `_scaled` made of them: moves, each map's times its weight."""
     cells = _cells(shape, window)
-    factors = weights / cells if ranges is None else weights * ranges.inverse / cells
-    ends = () if ranges is None else _ends(moves, scaled, weights * ranges.inverse)
+    factors = weights / cells if ranges is None else weights * ranges.factor
+    ends = () if ranges is None else _ends(moves, scaled, factors * cells)
     small = (moves * factors.unsqueeze(2)).view(*shape[:2], *pooled_sides(shape, window))
     result = spread(small.to(dtype), window, shape)
     if ranges is not None:
