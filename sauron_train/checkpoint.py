@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 
 from sauron_train.errors import RunError
 from sauron_train.models.unet import UNet, UNetSpec
-from sauron_train.runlog.files import resume_file, write_atomically
+from sauron_train.runlog.files import DAMAGED, resume_file, write_atomically
 from sauron_train.runlog.ledger import Sum
 
 FORMAT_VERSION = 1
@@ -109,7 +109,9 @@ def load_state(run: Path, epoch: int) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise RunError(f"{path} is not there, so this run cannot go on") from None
+        aside = run / DAMAGED / resume_file(epoch)
+        why = f": it was damaged, and lies in {aside}" if aside.is_file() else ""
+        raise RunError(f"{path} is not there, so this run cannot go on{why}") from None
     except Exception as error:  # torch raises many kinds here; all mean the same to the user
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(f"{path} cannot be read: {reason}") from None

@@ -164,7 +164,7 @@ class SauronConfig(_OverPreset):
     preset: Preset | None = Field(None, description="paper = the published method wherever a key is not given")
     loss: LossConfig = LossConfig()
     prune: PruneConfig = PruneConfig()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
     @classmethod
     def of(cls, config: SauronConfig | Config | Mapping[str, Any] | None) -> SauronConfig:
@@ -189,7 +189,7 @@ class ProbeConfig(Section):
     """The fixed images on which maps are measured in every epoch (paper, Appendix D)."""
 
     images: int = Field(4, ge=1, description="validation cases with labelled voxels, chosen by the seed")
-    seed: int | None = Field(None, ge=0, description="from which they are chosen; null = the seed of the run")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="from which they are chosen; null = the seed of the run")
     dip: Literal["pairs", "reference", "pca"] = Field(
         "pairs",
         description="of which values the dip is taken: all distances between two maps, those to channel 0, or scores on"
@@ -244,7 +244,7 @@ class Config(_OverPreset):
         description="paper = the published method (no compensation, one π, thresholds up to 0.3, Adam at 0.001) where"
         " this file does not give a key; --set preset=paper wins over the file",
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     epochs: int = Field(ge=1)
     data: DataConfig
     preprocess: PreprocessConfig = PreprocessConfig()

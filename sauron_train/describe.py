@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from rich.console import Group, RenderableType
@@ -57,18 +58,19 @@ def _readers(graph: ChannelGraph) -> dict[str, list[str]]:
     }
 
 
-def compare_runs(runs: Sequence[Run]) -> tuple[Table, list[str]]:
+def compare_runs(folders: Sequence[Path]) -> tuple[Table, list[str]]:
     """How runs ended, side by side: Dice, and what is left of filters, parameters and FLOPs.
 
     Returns:
         The table of the runs that can be read, and a sentence about each of the others.
     """
     rows, unread = [], []
-    for run in runs:
+    for folder in folders:
         try:
+            run = Run(folder)
             rows.append((run.info.dataset, _row(run)))
         except SauronError as error:
-            unread.append(f"{run.name} is left out: {error}")
+            unread.append(f"{folder.name} is left out: {error}")
     names = list(dict.fromkeys(dataset for dataset, _ in rows))
     title = f"{names[0]}, validation cases" if len(names) == 1 else f"different data sets: {', '.join(names)}"
     table = Table(box=None, header_style="bold", title=escape(title), title_justify="left")

@@ -84,9 +84,12 @@ def _refuse(run: Run, force: bool, extend: int | None) -> None:
             f"run {run.name} has not finished its {info.epochs_planned} epochs; resume it first, without --extend"
         )
     if extend is not None and not (run.path / files.resume_file(run.last_epoch)).is_file():
+        state = files.resume_file(run.last_epoch)
+        why = "it was taken away, or the run was made from another one, or by an earlier version"
+        if (run.path / files.DAMAGED / state).is_file():
+            why = f"it was damaged, and lies in {run.path / files.DAMAGED}"
         raise RunError(
-            f"run {run.name} did not keep what it takes to go on ({files.resume_file(run.last_epoch)}): it was "
-            "taken away, or the run was made from another one, or by an earlier version; train it anew with more epochs"
+            f"run {run.name} did not keep what it takes to go on ({state}): {why}; train it anew with more epochs"
         )
     if run.status == "running" and not force:
         if info.host != socket.gethostname():

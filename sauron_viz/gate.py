@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache, partial
+from http.client import responses
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
@@ -143,7 +144,7 @@ class Gate(Router):
             handed_out.set(partial(self._discard, ref(request)))
             return None
         sentence = f"The {most} pages that this server keeps at a time are taken. Try again in a few minutes."
-        return Refusal, {"status": 503, "sentence": sentence}
+        return Nothing, {"base_url": self.access.base_url, "status": 503, "sentence": sentence}
 
     def _discard(self, opening: ref[HTTPServerRequest]) -> None:
         # Held weakly: a request whose visitor left before it was answered is to be forgotten.
@@ -231,16 +232,22 @@ class Refusal(RequestHandler):
 
 
 class Nothing(RequestHandler):
-    """Says that there is no such page, and where there is one."""
+    """Says that there is no such page, or none just now, and where there is one."""
 
-    def initialize(self, base_url: str) -> None:
+    def initialize(self, base_url: str, status: int = 404, sentence: str = "") -> None:
         """Keep where the page is."""
-        self.base_url = base_url
+        self.base_url, self.sentence = base_url, sentence
+        self.set_status(status)
 
     def prepare(self) -> None:
         """Say it, to whatever method."""
-        self.set_status(404)
-        words = {"status_code": 404, "status_message": "Not Found", "base_url": self.base_url}
+        words = {
+            "status_code": self.get_status(),
+            "status_message": responses[self.get_status()],
+            "base_url": self.base_url,
+            "sentence": self.sentence,
+        }
+        self.set_header("Cache-Control", "no-store")
         self.finish(pages().get_template("error.html").render(words))
 
 

@@ -53,7 +53,7 @@ def summarise(run: Run, name: str) -> Summary:
         rows = _rows(run.path / EPOCHS)
         measured = run.evaluation() or {}
         last = _last(rows, info) if len(rows) > 1 else {}
-    except (SauronError, ValueError, IndexError) as error:
+    except (SauronError, ValueError, IndexError, csv.Error) as error:
         return Summary(name, "damaged", str(error))
     derived = info.derived_from
     return Summary(

@@ -74,7 +74,7 @@ def _tell(run: Run, found: Checked, mended: bool) -> None:
             console.print(f"  {finding.kind}: {escape(finding.file)}: {escape(finding.what)}{remedy}", **_PLAIN)
     if console.is_terminal and len(found.findings) > _SHOWN:
         console.print(f"… and {len(found.findings) - _SHOWN} more", highlight=False)
-    from sauron_train.runlog.repair import DAMAGED  # noqa: PLC0415
+    from sauron_train.runlog.files import DAMAGED  # noqa: PLC0415
 
     if mended and (run.path / DAMAGED).is_dir():
         console.print(f"what is damaged lies in {escape(str(run.path / DAMAGED))}", **_PLAIN)

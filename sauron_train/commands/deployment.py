@@ -101,7 +101,8 @@ def _export_int8(run_folder: Path, out: Path, form: Form, epoch: int | None, dat
         small = made.dice_int8[name]
         table.add_row(escape(name), f"{dice:.3f}", f"{small:.3f}", f"{small - dice:+.3f}")
     files = " and ".join(escape(str(path)) for path in made.files)
-    console.print(f"{files}: {made.size / 2**20:.2f} MiB, ranges of {made.patches} training patches", soft_wrap=True)
+    sizes = f"{made.size / 2**20:.2f} MiB (in 32 bits {made.size_float32 / 2**20:.2f})"
+    console.print(f"{files}: {sizes}, ranges of {made.patches} training patches", highlight=False, soft_wrap=True)
     console.print(table)
     console.print(f"mean Dice of the validation cases {made.cost:+.4f}", highlight=False)
 

@@ -140,9 +140,8 @@ def compare(
 ) -> None:
     """Show how runs ended, side by side: validation Dice, and what is left of the network."""
     from sauron_train.describe import compare_runs  # noqa: PLC0415
-    from sauron_train.runlog import Run  # noqa: PLC0415
 
-    table, unread = compare_runs([Run(folder) for folder in run_folders])
+    table, unread = compare_runs(run_folders)
     if table.row_count:
         console.print(table)
     for sentence in unread:

@@ -44,11 +44,13 @@ _CASES = 10
 class Quantized:
     """What was written: `files`, in bytes `size`; Dice per class on the validation cases in 32 and in 8 bits.
 
-    `patches` are those of the training cases by which the ranges of maps were found.
+    `patches` are those of the training cases by which the ranges of maps were found, `size_float32` the bytes of the
+    same files in 32 bits.
     """
 
     files: tuple[Path, ...]
     size: int
+    size_float32: int
     patches: int
     dice: Mapping[str, float]
     dice_int8: Mapping[str, float]
@@ -95,7 +97,9 @@ def export_int8(run: Run, out: Path, data: Path | None, epoch: int | None, on_pr
     content = openvino_files(small, json.dumps(description))
     write_all({paths[ending]: of for ending, of in content.items()})
     names = tuple(reversed([paths[ending] for ending in content]))
-    return Quantized(names, sum(map(len, content.values())), len(patches), dice, dice_int8)
+    before = openvino_files(exact, json.dumps(description))
+    size, size_float32 = (sum(map(len, files.values())) for files in (content, before))
+    return Quantized(names, size, size_float32, len(patches), dice, dice_int8)
 
 
 def _nncf() -> Any:

@@ -42,7 +42,7 @@ def aside(out: Path) -> Iterator[Path]:
         _sweep(out)
         place = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}."))
     except OSError as error:
-        raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
+        raise RunError(f"the run folder {out} cannot be made: {error.strerror}; choose another --out") from None
     try:
         yield place / "run"
         refuse_existing(out)
@@ -51,7 +51,7 @@ def aside(out: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             refuse_existing(out)
-        raise RunError(f"the run folder {out} cannot be made: {error.strerror}") from None
+        raise RunError(f"the run folder {out} cannot be made: {error.strerror}; choose another --out") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -253,7 +253,9 @@ def _at(folder: Path, last: int) -> list[int]:
 def _gone(run: Run, listed: dict[str, Entry]) -> Iterator[Finding]:
     """Files that were there once; weights and states are taken away by training itself."""
     for name, entry in listed.items():
-        if name.startswith((f"{files.MAPS}/", f"{files.DISTANCES}/")) and not (run.path / name).is_file():
+        if (run.path / files.DAMAGED / name).is_file() and not (run.path / name).is_file():
+            yield Finding("missing", name, f"it was damaged, and lies in {files.DAMAGED}")
+        elif name.startswith((f"{files.MAPS}/", f"{files.DISTANCES}/")) and not (run.path / name).is_file():
             yield Finding(
                 "missing", name, f"it was written at epoch {entry.epoch}" if entry.epoch else "it was written"
             )

@@ -30,6 +30,8 @@ MAPS = "maps"
 DISTANCES = "distances"
 PROBE = "probe.safetensors"
 PREDICTION = "prediction.safetensors"
+DAMAGED = "damaged"
+"""Folder of what `repair` has put aside; nothing reads it."""
 
 _TEMPORARY = re.compile(r"\..+\.(?:safetensors|pt|json|jsonl|yaml|csv)\.\w{8}")
 

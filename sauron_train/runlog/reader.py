@@ -41,6 +41,8 @@ class Run:
             RunError: no run folder there.
         """
         self.path = Path(path)
+        if not self.path.exists():
+            raise RunError(f"{self.path} is not there; give a run folder")
         if not (self.path / files.INFO).is_file():
             raise RunError(f"{self.path} is not a run folder: it has no {files.INFO}")
 

@@ -16,8 +16,6 @@ from sauron_train.runlog.ledger import CHECKSUMS, Entry, Sum, latest
 from sauron_train.runlog.reader import Run, whole_lines
 from sauron_train.runlog.writer import cut_back
 
-DAMAGED = "damaged"
-
 
 def repair(run: Run, on_progress: Callable[[int, int, str], None] | None = None) -> Checked:
     """Take away what writes left that were cut off, drop a torn last epoch, put damaged arrays aside, list checksums.
@@ -75,7 +73,7 @@ def _drop_unsound(epochs: Path) -> None:
 
 
 def _put_aside(run: Path, finding: Finding) -> None:
-    source, target = run / finding.file, run / DAMAGED / finding.file
+    source, target = run / finding.file, run / files.DAMAGED / finding.file
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         while target.exists():

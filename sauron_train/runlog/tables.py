@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +54,7 @@ class Tables:
         text = self._text(folder, name).decode("utf-8", errors="replace")
         if not (folder / name).is_file():
             return [], []
-        lines = list(csv.reader(io.StringIO(text)))
+        lines = [_cells(line) for line in text.split("\n")[:-1]]
         lacking = [column for column in _NEEDED[name] if not lines or column not in lines[0]]
         if lacking:
             self.findings.append(Finding("damaged", name, f"its heading lacks the column {lacking[0]}"))
@@ -138,6 +137,14 @@ def _may_be_dropped_after(epoch: int, run: Run, info: RunInfo) -> bool:
     if once and max(entry.epoch for entry in once) <= epoch:
         return True
     return info.status != "finished" and (epoch == 0 or (run.path / files.resume_file(epoch)).is_file())
+
+
+def _cells(line: str) -> list[str]:
+    """What stands in a line; nothing where it is none of a table."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def _sound(heading: Sequence[str], row: Sequence[str]) -> bool:

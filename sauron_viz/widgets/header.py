@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -101,12 +102,18 @@ class Header(Panel):
             return ""
         stop = "" if state.problem.endswith(("?", ".")) else "."
         others = "Choose another run above. " if len(state.runs) > 1 else ""
-        command = esc(f"sauron-train check {shlex.quote(str(path))}")
-        return f"{stop} {others}What is left of it: <code>{command}</code>"
+        return f"{stop} {others}What is left of it: <code>{esc(_check(path))}</code>"
 
 
 def _about(view: RunView) -> str:
-    """How a run ended if not well, or what is odd about its data."""
+    """What of a run is gone, how it ended if not well, or what is odd about its data."""
+    told, layers = view.epochs["epoch"].max(), view.layers["epoch"].max()
+    if len(view.epochs) and not layers >= told:
+        until = f"ends at epoch {layers:.0f} of {told:.0f}" if layers >= 0 else "has no rows"
+        return (
+            f'<p class="sauron-alert">layers.csv {until}, so what is shown of layers lacks the rest. '
+            f"<code>{esc(_check(view.run.path))}</code> tells what else is damaged.</p>"
+        )
     if view.status == "failed" and view.info.message:
         return f'<p class="sauron-alert">Training failed: {esc(view.info.message)}</p>'
     if view.status == "lost":
@@ -120,6 +127,10 @@ def _about(view: RunView) -> str:
         remarks = " ".join(remark if remark.endswith("?") else f"{remark}." for remark in view.info.remarks)
         return f'<p class="sauron-note">About the data: {esc(remarks)}</p>'
     return ""
+
+
+def _check(path: Path) -> str:
+    return f"sauron-train check {shlex.quote(str(path))}"
 
 
 def _time_left(view: RunView) -> str:

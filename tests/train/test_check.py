@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from sauron_train.runlog import Run, RunWriter, files
 from sauron_train.runlog.check import TABLES, check
 from sauron_train.runlog.files import write_json
 from sauron_train.runlog.ledger import CHECKSUMS
-from sauron_train.runlog.repair import DAMAGED, repair
+from sauron_train.runlog.repair import repair
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def run(tmp_path: Path) -> Run:
 
 def everything(run: Run) -> list[Path]:
     """All files that a checksum stands for."""
-    arrays = [p for p in run.path.rglob("*") if p.suffix == ".safetensors" and DAMAGED not in p.parts]
+    arrays = [p for p in run.path.rglob("*") if p.suffix == ".safetensors" and files.DAMAGED not in p.parts]
     return sorted([*arrays, *(run.path / name for name in TABLES)])
 
 
@@ -100,7 +101,7 @@ def test_damaged_arrays_are_put_aside_and_the_rest_can_be_read(run: Run) -> None
     path.write_bytes(path.read_bytes()[:200])
     found = repair(run)
     assert [finding.file for finding in found.lost] == [files.maps_file(2, "enc_conv_1")]
-    assert (run.path / DAMAGED / files.maps_file(2, "enc_conv_1")).stat().st_size == 200
+    assert (run.path / files.DAMAGED / files.maps_file(2, "enc_conv_1")).stat().st_size == 200
     assert run.map_layers(2) == ["dec_trans_1"]
     read_all(run)
     assert [finding.kind for finding in check(run).findings] == ["missing"]
@@ -281,3 +282,33 @@ def test_a_damaged_run_does_not_keep_others_from_being_compared(run: Run, tmp_pa
     assert told.exit_code == 1
     assert "Heads, validation cases" in told.output
     assert "other is left out: " in told.output
+    told = CliRunner().invoke(app, ["compare", str(run.path), str(tmp_path / "nowhere")])
+    assert told.exit_code == 1
+    assert "nowhere is not there; give a run folder" in " ".join(told.output.split())
+
+
+def test_weights_that_were_put_aside_are_told_of_again(run: Run) -> None:
+    name = files.checkpoint_file(2)
+    (run.path / name).write_bytes(b"")
+    repair(run)
+    (again,) = check(run).findings
+    assert (again.kind, again.file) == ("missing", name)
+    assert again.what == f"it was damaged, and lies in {files.DAMAGED}"
+
+
+@pytest.mark.parametrize("name", [files.EPOCHS, files.LAYERS])
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda text: text[: len(text) // 2] + b"\r" + text[len(text) // 2 + 1 :],
+        lambda text: text + b"a\rb\n",
+        lambda text: text + b"x" * 200_000 + b"\n",
+        lambda _text: bytes(range(256)) * 8 + b"\n",
+    ],
+    ids=["one byte", "a line", "a long line", "other bytes"],
+)
+def test_tables_with_anything_in_them(run: Run, name: str, spoilt: Callable[[bytes], bytes]) -> None:
+    path = run.path / name
+    path.write_bytes(spoilt(path.read_bytes()))
+    assert name in {finding.file for finding in check(run).lost}
+    repair(run)

@@ -133,6 +133,17 @@ def test_a_damaged_configuration_is_said_once_with_what_to_do(tmp_path: Path) ->
     assert app.header.problem.value == ""
 
 
+def test_a_table_of_layers_that_ends_too_early_is_told_of(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "short", Spec(epochs=4))
+    lines = (path / "layers.csv").read_text().splitlines(keepends=True)
+    (path / "layers.csv").write_text("".join(line for line in lines if line[:1] not in ("3", "4")))
+    said = Dashboard(tmp_path).header.problem.value
+    assert "layers.csv ends at epoch 2 of 4, so what is shown of layers lacks the rest." in said
+    assert f"sauron-train check {path}" in said
+    (path / "layers.csv").write_text(lines[0])
+    assert "layers.csv has no rows" in Dashboard(tmp_path).header.problem.value
+
+
 def test_damaged_tables_become_words_not_blanks(tmp_path: Path) -> None:
     path = write_run(tmp_path / "torn", Spec(epochs=2))
     (path / "epochs.csv").write_text("")
