@@ -19,6 +19,7 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
 from tornado.routing import Router
 from tornado.web import Application, OutputTransform, RequestHandler, create_signed_value, decode_signed_value
 
+from sauron_train.words import counted
 from sauron_viz.access import TOKEN, Access, is_local, same, same_origin
 
 REMEMBERED_DAYS = 30
@@ -143,8 +144,9 @@ class Gate(Router):
             # What answers the request runs in a copy of this context.
             handed_out.set(partial(self._discard, ref(request)))
             return None
-        sentence = f"The {most} pages that this server keeps at a time are taken. Try again in a few minutes."
-        return Nothing, {"base_url": self.access.base_url, "status": 503, "sentence": sentence}
+        kept = f"at most {counted(most, 'page')} at a time"
+        sentence = f"This server keeps {kept}, and none is free. Try again in a few minutes."
+        return Nothing, {"base_url": request.path + _query(request), "status": 503, "sentence": sentence}
 
     def _discard(self, opening: ref[HTTPServerRequest]) -> None:
         # Held weakly: a request whose visitor left before it was answered is to be forgotten.

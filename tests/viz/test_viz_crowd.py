@@ -68,7 +68,7 @@ def test_who_comes_when_all_pages_are_taken_is_told_so(runs: Path) -> None:
         opened = [Answer(served, "/?run=rats") for _ in range(2)]
         assert [page.status for page in opened] == [200, 200]
         refused = Answer(served, "/?run=rats")
-        assert (refused.status, "The 2 pages" in refused.text) == (503, True)
+        assert (refused.status, "at most 2 pages at a time" in refused.text) == (503, True)
         kernel = re.search(r'"kernelId": ?"([^"]+)"', opened[0].text)
         assert kernel is not None
         Answer(served, f"/voila/api/shutdown/{kernel[1]}", "POST")
