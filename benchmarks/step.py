@@ -2,11 +2,13 @@
 
     python benchmarks/step.py --threads 1 --rounds 15
     python benchmarks/step.py --device cuda --precision bf16 --graph
+    python benchmarks/step.py --run runs/first --run runs/second
 
 The two kinds of step take turns on the same network and the same batch, so that whatever else the machine does falls on
 both; what is printed is the ratio of their medians, with the quartiles of the ratios of neighbours. On a GPU times are
 those of CUDA events, and `--graph` replays each step from a CUDA graph, which is what is left of it when launching its
-kernels costs nothing.
+kernels costs nothing. `--run` instead times a step of the network that a run ended with beside one of the network that
+it began with, both with δ_opt.
 """
 
 from __future__ import annotations
@@ -16,16 +18,20 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sauron_train.checkpoint import load_model
+from sauron_train.complexity import complexity
 from sauron_train.config import NetworkConfig
 from sauron_train.losses import deep_supervision_loss
 from sauron_train.machine import device_name, keep_freed_memory
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.sauron import Sauron
+from sauron_train.runlog import Run
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--case", choices=("2D", "3D"), help="one of the two; default: both")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--run", type=Path, action="append", help="a run whose networks are timed instead; repeat")
     parser.add_argument("--channels-last", action="store_true", help="maps lie in memory voxel by voxel")
     parser.add_argument("--graph", action="store_true", help="replay steps from a CUDA graph")
     arguments = parser.parse_args()
@@ -79,22 +86,24 @@ def main() -> None:
     how = How(device, arguments.precision == "bf16", arguments.channels_last, arguments.graph)
     ways = [arguments.precision, *(word for word in ("channels_last", "graph") if getattr(how, word))]
     print(f"{device_name(device)}, {arguments.threads} threads, {', '.join(ways)}, torch {torch.__version__}")
+    if arguments.run:
+        print("| run | FLOPs left | seconds of a step | of the unpruned network | ratio | quartiles |\n|" + "---|" * 6)
+        for folder in arguments.run:
+            compare_run(Run(folder), how, arguments.rounds)
+        return
     print("| step | kind | seconds | ratio to plain | quartiles | kept for backward | ratio |\n|" + "---|" * 7)
     for case in (case for case in CASES if case.name.startswith(arguments.case or "")):
         compare(case, how, arguments.rounds)
 
 
 def compare(case: Case, how: How, rounds: int) -> None:
-    steps = {kind: step_of(case, settings, how) for kind, settings in KINDS.items()}
+    config = NetworkConfig(dim=case.dim, levels=case.levels, init_filters=case.filters)
+    spec = UNetSpec.unpruned(config, 1, 2)
+    steps = {kind: step_of(unpruned(spec), case.batch, settings, how) for kind, settings in KINDS.items()}
     kept = {kind: kept_for_backward(step) for kind, step in steps.items()}
     if how.graph:
         steps = {kind: captured(step) for kind, step in steps.items()}
-    times: dict[str, list[float]] = {kind: [] for kind in steps}
-    for turn in range(rounds + 1):
-        for kind, step in steps.items():
-            seconds = timed(step, how.device)
-            if turn:  # the first is warming up
-                times[kind].append(seconds)
+    times = in_turns(steps, how, rounds)
     for kind, seconds in times.items():
         ratios = [own / plain for own, plain in zip(seconds, times["plain"], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
@@ -105,17 +114,44 @@ def compare(case: Case, how: How, rounds: int) -> None:
         print("| " + " | ".join((*cells, *memory)) + " |", flush=True)
 
 
-def step_of(case: Case, settings: dict[str, Any] | None, how: How) -> Callable[[], None]:
-    """One training step of a network of its own."""
+def in_turns(steps: dict[str, Callable[[], None]], how: How, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step in each round; the first round is warming up."""
+    times: dict[str, list[float]] = {kind: [] for kind in steps}
+    for turn in range(rounds + 1):
+        for kind, step in steps.items():
+            seconds = timed(step, how.device)
+            if turn:
+                times[kind].append(seconds)
+    return times
+
+
+def compare_run(run: Run, how: How, rounds: int) -> None:
+    config = run.config
+    last, _ = load_model(run.checkpoint(None)[1])
+    first = unpruned(UNetSpec.unpruned(config.network, last.spec.in_channels, last.spec.classes))
+    batch = (config.data.batch_size, last.spec.in_channels, *config.data.patch)
+    settings = {"normalization": "maps"}
+    times = in_turns({k: step_of(n, batch, settings, how) for k, n in (("first", first), ("last", last))}, how, rounds)
+    flops = [complexity(network, last.spec.in_channels, config.data.patch).flops for network in (last, first)]
+    low, _, high = statistics.quantiles([a / b for a, b in zip(times["last"], times["first"], strict=True)], n=4)
+    now, before = (statistics.median(times[which]) for which in ("last", "first"))
+    cells = (run.name, f"{flops[0] / flops[1]:.2f}", f"{now:.3f}", f"{before:.3f}", f"{now / before:.2f}")
+    print("| " + " | ".join((*cells, f"{low:.2f} to {high:.2f}")) + " |", flush=True)
+
+
+def unpruned(spec: UNetSpec) -> UNet:
+    return UNet(spec, torch.Generator().manual_seed(0))
+
+
+def step_of(network: UNet, batch: tuple[int, ...], settings: dict[str, Any] | None, how: How) -> Callable[[], None]:
+    """One training step of a network."""
     device = how.device
     generator = torch.Generator().manual_seed(0)
-    config = NetworkConfig(dim=case.dim, levels=case.levels, init_filters=case.filters)
-    network = UNet(UNetSpec.unpruned(config, 1, 2), generator).to(device)
-    images = torch.randn(case.batch, generator=generator).to(device)
+    network, images = network.to(device), torch.randn(batch, generator=generator).to(device)
     if how.channels_last:
-        memory_format = torch.channels_last if case.dim == 2 else torch.channels_last_3d
+        memory_format = torch.channels_last if network.spec.dim == 2 else torch.channels_last_3d
         network, images = network.to(memory_format=memory_format), images.to(memory_format=memory_format)
-    labels = (torch.rand(case.batch[0], *case.batch[2:], generator=generator) > 0.5).long().to(device)
+    labels = (torch.rand(batch[0], *batch[2:], generator=generator) > 0.5).long().to(device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-5, fused=True, capturable=how.graph)
     off = {"normalization": "off"}
     sauron = Sauron(network, images[:1], {"loss": off if settings is None else settings})
