@@ -64,7 +64,7 @@ def test_a_volume_is_cut_where_most_is_labelled(runs: Path) -> None:
         ("rats", ["--epoch", "3"], "has no maps of epoch 3, only of 1, 4, 8, 12"),
         ("bare", [], "holds no feature maps"),
         ("damaged", [], "not valid JSON"),
-        ("nowhere", [], "not a"),
+        ("nowhere", [], "is not there"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(runs: Path, tmp_path: Path, run: str, words: list[str], sentence: str) -> None:
