@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from sauron_train.runlog.files import INFO
+from sauron_train.runlog.files import INFO, LAYERS
 from sauron_viz.runs import RunView
 from sauron_viz.widgets.base import box, esc, show, text
 from sauron_viz.widgets.controls import Select
@@ -17,6 +18,8 @@ from sauron_viz.widgets.panel import Panel
 from sauron_viz.words import HEADER, LIVE, STATUS, duration
 
 _LATELY = 5
+# Bytes, in which the last row of a table lies.
+_TAIL = 2**14
 
 
 class Header(Panel):
@@ -107,9 +110,11 @@ class Header(Panel):
 
 def _about(view: RunView) -> str:
     """What of a run is gone, how it ended if not well, or what is odd about its data."""
-    told, layers = view.epochs["epoch"].max(), view.layers["epoch"].max()
-    if len(view.epochs) and not layers >= told:
-        until = f"ends at epoch {layers:.0f} of {told:.0f}" if layers >= 0 else "has no rows"
+    told, layers = (
+        (int(view.epochs["epoch"].iloc[-1]), _last_epoch(view.run.path / LAYERS)) if len(view.epochs) else (0, 0)
+    )
+    if layers < told:
+        until = f"ends at epoch {layers} of {told}" if layers else "has no rows"
         return (
             f'<p class="sauron-alert">layers.csv {until}, so what is shown of layers lacks the rest. '
             f"<code>{esc(_check(view.run.path))}</code> tells what else is damaged.</p>"
@@ -127,6 +132,18 @@ def _about(view: RunView) -> str:
         remarks = " ".join(remark if remark.endswith("?") else f"{remark}." for remark in view.info.remarks)
         return f'<p class="sauron-note">About the data: {esc(remarks)}</p>'
     return ""
+
+
+def _last_epoch(table: Path) -> int:
+    """Of the last whole row; 0 where there is none. The whole table is only read where it is shown."""
+    try:
+        with table.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            row = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+    except OSError:
+        return 0
+    first = row.partition(b",")[0]
+    return int(first) if first.isdigit() else 0
 
 
 def _check(path: Path) -> str:
