@@ -160,7 +160,7 @@ def step_of(network: UNet, batch: tuple[int, ...], settings: dict[str, Any] | No
     def loss() -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
             outputs = network(images)
-        return deep_supervision_loss([output.float() for output in outputs], labels) + sauron.penalty()
+        return deep_supervision_loss([output.float() for output in outputs], labels) + sauron.penalty(with_loss=True)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -285,7 +285,7 @@ class Trainer:
     def _losses(self, images: Tensor, labels: Tensor, chosen: Tensor | None, weight: float = 1.0) -> Tensor:
         """Gradients of one step, and what `backward` returns; nothing is read from the device."""
         outputs = self.model(images)
-        delta_opt = self.sauron.delta_opt(chosen)
+        delta_opt = self.sauron.delta_opt(chosen, with_loss=True)
         segmentation = deep_supervision_loss(outputs, labels)
         loss = segmentation + self.config.loss.lambda_ * delta_opt if self.sauron.penalised else segmentation
         self.fabric.backward(loss if weight == 1 else weight * loss)

@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sauron_train.pruning.common import Images
 from sauron_train.pruning.pooling import pool
-from sauron_train.pruning.reference import Images, distances_to_reference
+from sauron_train.pruning.reference import distances_to_reference
 
 Normalization = Literal["maps", "none", "distances"]
 
@@ -20,6 +21,7 @@ def delta_opt(
     window: int = 2,
     reference: int = 0,
     images: Images | None = None,
+    with_loss: bool = False,
 ) -> Tensor:
     """RMS distance of every map to the reference map, channel 0 unless told (authors' code), per sample.
 
@@ -33,11 +35,12 @@ def delta_opt(
         window: ω, side of the pooling before distances are taken.
         reference: position of the reference map.
         images: which of the batch it is taken of; all if left out.
+        with_loss: see `distances_to_reference`.
 
     Returns:
         (images, C - 1) to the other maps in their order, in the type of the maps but at least float32.
     """
-    distances = distances_to_reference(maps, reference, window, normalization == "maps", images)
+    distances = distances_to_reference(maps, reference, window, normalization == "maps", images, with_loss)
     others = (
         distances[:, 1:] if reference == 0 else torch.cat([distances[:, :reference], distances[:, reference + 1 :]], 1)
     )
@@ -50,6 +53,7 @@ def mean_delta_opt(
     window: int = 2,
     references: Sequence[int] | None = None,
     images: Images | None = None,
+    with_loss: bool = False,
 ) -> Tensor:
     """Mean over the layers of a network of δ_opt(l), the mean over samples and maps; one-filter layers count as 0.
 
@@ -59,9 +63,12 @@ def mean_delta_opt(
         window: see `delta_opt`.
         references: position of the reference map of each layer; channel 0 of all if left out.
         images: see `delta_opt`.
+        with_loss: see `distances_to_reference`.
     """
     values = [
-        delta_opt(maps, normalization, window, reference, images).mean() if maps.shape[1] > 1 else maps.new_zeros(())
+        delta_opt(maps, normalization, window, reference, images, with_loss).mean()
+        if maps.shape[1] > 1
+        else maps.new_zeros(())
         for maps, reference in zip(layers, references or [0] * len(layers), strict=True)
     ]
     return torch.stack(values).mean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Size, Tensor
 from torch.nn import functional as F
@@ -63,7 +63,7 @@ def pooled_sides(shape: Size, window: int) -> tuple[int, ...]:
     return tuple(side // own for side, own in zip(shape[2:], windows(shape, window), strict=True))
 
 
-def windows(shape: Size, window: int) -> tuple[int, ...]:
+def windows(shape: Sequence[int], window: int) -> tuple[int, ...]:
     """ω on each spatial axis of maps (B, C, *spatial), no longer than the axis."""
     return tuple(min(window, side) for side in shape[2:])
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sauron_train.pruning.common import Chosen, Images, among_images, inverse, of_images
+from sauron_train.pruning.compiled import compiled_distances, fits
 from sauron_train.pruning.pooling import pooled_sides, spread, window_sums, windows
-
-Images = Sequence[int] | Tensor
-"""Positions in a batch; a tensor (int64, on the maps' device) can be changed between replays of a CUDA graph."""
 
 
 def distances_to_reference(
-    maps: Tensor, reference: int, window: int, scale: bool, images: Images | None = None
+    maps: Tensor,
+    reference: int,
+    window: int,
+    scale: bool,
+    images: Images | None = None,
+    with_loss: bool = False,
 ) -> Tensor:
     """RMS distance of every pooled map to the reference map, per sample.
 
@@ -30,6 +33,8 @@ def distances_to_reference(
         window: ω, side of the pooling.
         scale: whether each map is first scaled to [0, 1] over all its spatial axes; a constant map scales to zeros.
         images: which of the batch are looked at; all if left out.
+        with_loss: whether the maps are sure to get a gradient from elsewhere in the same backward pass, a dense one as
+            a network's loss gives. Then that of some images may be sparse, and is added to theirs alone.
 
     Returns:
         (images, C) in the type of the maps but at least float32; 0 at the reference.
@@ -37,6 +42,8 @@ def distances_to_reference(
     # What an activation gives is kept for backward anyway, by it or its reader; what a bare convolution gives is not.
     bare = "Convolution" in type(maps.grad_fn).__name__
     chosen = images if images is None or isinstance(images, Tensor) else tuple(images)
+    if fits(maps):
+        return compiled_distances(maps, reference, window, scale, bare, chosen, with_loss)
     distances: Tensor = _Distances.apply(maps, reference, window, scale, bare, chosen)  # type: ignore[no-untyped-call]
     return distances
 
@@ -61,12 +68,15 @@ class _Range(NamedTuple):
             low, low_at = _end(rows, rows.amin(dim=3), largest=False)
             high, high_at = _end(rows, rows.amax(dim=3), largest=True)
         low = low.to(_kind(maps))
-        inverse = _inverse(high.to(_kind(maps)) - low)
-        return cls(inverse / _cells(maps.shape, window), -low * inverse, low_at, high_at)
+        per_extent = inverse(high.to(_kind(maps)) - low)
+        return cls(per_extent / _cells(maps.shape, window), -low * per_extent, low_at, high_at)
 
 
 class _Distances(torch.autograd.Function):
-    """Pooling commutes with min-max scaling, so the scaling is done afterwards, on a fraction of the voxels."""
+    """By PyTorch's operations, for what there is no compiled kernel for: GPUs, other types, other layouts in memory.
+
+    Pooling commutes with min-max scaling, so the scaling is done afterwards, on a fraction of the voxels.
+    """
 
     @staticmethod
     def forward(
@@ -76,9 +86,9 @@ class _Distances(torch.autograd.Function):
         window: int,
         scale: bool,
         bare: bool,
-        images: tuple[int, ...] | Tensor | None,
+        images: Chosen,
     ) -> Tensor:
-        seen = _of_images(maps, images)
+        seen = of_images(maps, images)
         ranges = _Range.of(seen, window) if scale else None
         scaled = _scaled(seen, window, ranges)
         distances: Tensor = (scaled - scaled[:, reference, None]).norm(dim=2) / scaled.shape[2] ** 0.5
@@ -92,40 +102,16 @@ class _Distances(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kept, distances, *found = ctx.saved_tensors
         ranges = _Range(*found) if found else None
-        scaled = kept if ctx.bare else _scaled(_of_images(kept, ctx.images), ctx.window, ranges)
+        scaled = kept if ctx.bare else _scaled(of_images(kept, ctx.images), ctx.window, ranges)
         # The derivative of the root is infinite at 0, where the loss drives to: there the gradient is set to zero.
-        weights = gradient * _inverse(distances * scaled.shape[2])
+        weights = gradient * inverse(distances * scaled.shape[2])
         at, differences = ctx.reference, scaled - scaled[:, ctx.reference, None]
         # What pulls the reference is the sum of what pulls the others, the other way.
         differences.select(1, at).sub_((weights.unsqueeze(1) @ differences).squeeze(1))
         weights.select(1, at).fill_(1)
         shape = torch.Size((*scaled.shape[:2], *ctx.shape[2:]))
         result = _unpooled(differences, scaled, weights, ranges, ctx.window, shape, ctx.dtype)
-        if ctx.images is not None:
-            result = _among_images(result, ctx.images, ctx.shape)
-        return result, None, None, None, None, None
-
-
-def _inverse(values: Tensor) -> Tensor:
-    """1 / values, and 0 where they are 0: few kernels, because a GPU takes longer to launch them than to compute."""
-    return values.reciprocal().nan_to_num_(nan=math.nan, posinf=0.0, neginf=0.0)
-
-
-def _of_images(maps: Tensor, images: tuple[int, ...] | Tensor | None) -> Tensor:
-    if images is None:
-        return maps
-    if isinstance(images, Tensor):
-        return maps.index_select(0, images)
-    return maps[images[0] : images[0] + 1] if len(images) == 1 else maps[list(images)]
-
-
-def _among_images(result: Tensor, images: tuple[int, ...] | Tensor, shape: torch.Size) -> Tensor:
-    """A whole batch of zeros, but for the images that something was calculated of."""
-    whole = result.new_zeros(shape)
-    if isinstance(images, Tensor):
-        return whole.index_copy_(0, images, result)
-    whole[images[0] if len(images) == 1 else list(images)] = result[0] if len(images) == 1 else result
-    return whole
+        return among_images(result, ctx.images, ctx.shape), None, None, None, None, None
 
 
 def _scaled(maps: Tensor, window: int, ranges: _Range | None) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Iterable, Sequence
 
+from sauron_train.errors import ConfigError
 from sauron_train.pruning.graph import ChannelGraph
 
 
@@ -40,3 +42,19 @@ def excluded(layers: Iterable[str], exclude: Sequence[str]) -> list[str]:
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in lines]
+
+
+def refuse_exclude(graph: ChannelGraph, patterns: Sequence[str]) -> None:
+    """Refuse patterns of `prune.exclude` that fit no layer, and such that leave none to be pruned.
+
+    Raises:
+        ConfigError: says which, and what was meant.
+    """
+    names = [*graph.layers, *graph.reasons]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            inside = [f"{pattern}.*"] if fnmatch.filter(names, f"{pattern}.*") else []
+            near = inside or difflib.get_close_matches(pattern, names, n=1) or names[:1]
+            raise ConfigError(f"prune.exclude names {pattern!r}, which fits no layer; did you mean {near[0]!r}?")
+    if graph.layers and all(any(fnmatch.fnmatchcase(name, p) for p in patterns) for name in graph.layers):
+        raise ConfigError("prune.exclude names every layer, so nothing would be pruned; leave some out")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sauron_train.config import Config, SauronConfig
-from sauron_train.errors import ConfigError, PruningError
+from sauron_train.errors import PruningError
 from sauron_train.pruning.channels import trace
 from sauron_train.pruning.check import checked
+from sauron_train.pruning.common import Images
 from sauron_train.pruning.compensation import ReaderMoments, fold, overhear
 from sauron_train.pruning.distances import delta_prune, mean_delta_opt
 from sauron_train.pruning.graph import ChannelGraph, Cut
@@ -25,8 +24,7 @@ from sauron_train.pruning.modes import evaluating
 from sauron_train.pruning.policy import History, LayerState, Measure, check_history, decide
 from sauron_train.pruning.recording import tensors_in
 from sauron_train.pruning.records import PruneRecord, layer_record
-from sauron_train.pruning.reference import Images
-from sauron_train.pruning.report import report
+from sauron_train.pruning.report import refuse_exclude, report
 from sauron_train.pruning.surgery import Optimizers, cut_network, plan
 from sauron_train.pruning.taps import Maps, attach, detach, listen
 
@@ -73,7 +71,7 @@ class Sauron:
         self.config = SauronConfig.of(config)
         detach(model)
         self.graph: ChannelGraph = checked(model, trace(model, example_input, layer_name), example_input)
-        self._check_exclude()
+        refuse_exclude(self.graph, self.config.prune.exclude)
         if not self.graph.layers:
             why = "; ".join(
                 f"{name or 'the network itself'}: {reason}" for name, reason in list(self.graph.reasons.items())[:3]
@@ -110,10 +108,14 @@ class Sauron:
         """Whether δ_opt is part of the loss, and not only looked at as with λ = 0 (paper, Appendix A)."""
         return self.measured and self.config.loss.lambda_ > 0 and not self.released
 
-    def penalty(self) -> Tensor:
+    def penalty(self, with_loss: bool = False) -> Tensor:
         """λ times the mean of δ_opt over the prunable layers, for the latest forward pass in training mode.
 
         Differentiable; 0 when λ is 0 or the normalisation is `off`. The maps are let go of, so it is asked once a pass.
+
+        Args:
+            with_loss: whether backward is called on a sum of this and a loss that every layer has a part in. Then δ_opt
+                of some images of a batch (`loss.samples`) costs a CPU less.
 
         Raises:
             PruningError: the network has not been called in training mode since the last time.
@@ -121,18 +123,19 @@ class Sauron:
         if not self.penalised:
             self._maps.clear()
             return self._nothing()
-        return self.config.loss.lambda_ * self.delta_opt()
+        return self.config.loss.lambda_ * self.delta_opt(with_loss=with_loss)
 
-    def delta_opt(self, images: Images | None = None) -> Tensor:
+    def delta_opt(self, images: Images | None = None, with_loss: bool = False) -> Tensor:
         """The same without λ: with λ = 0 measured all the same, without gradient; 0 when the normalisation is `off`.
 
         Args:
             images: which of the batch it is taken of; those of `draw_images` if left out.
+            with_loss: as in `penalty`.
         """
         if not self.measured:
             return self._nothing()
         with torch.set_grad_enabled(self.penalised and torch.is_grad_enabled()):
-            return self._mean_delta_opt(images)
+            return self._mean_delta_opt(images, with_loss)
 
     def draw_images(self, batch: int) -> list[int] | None:
         """Which images of a batch δ_opt is taken of in the next step (`loss.samples`); None = all."""
@@ -143,7 +146,7 @@ class Sauron:
         first = self._draw(2**31)
         return [(first + following) % batch for following in range(samples)]
 
-    def _mean_delta_opt(self, images: Images | None) -> Tensor:
+    def _mean_delta_opt(self, images: Images | None, with_loss: bool) -> Tensor:
         maps = []
         for layer in self._maps:
             try:
@@ -164,7 +167,8 @@ class Sauron:
         loss = self.config.loss
         references = [self._draw(m.shape[1]) for m in maps] if loss.reference == "random" else None
         images = self.draw_images(len(maps[0])) if images is None else images
-        return mean_delta_opt(maps, loss.normalization, loss.window, references, images)  # type: ignore[arg-type]
+        normalization: Any = loss.normalization
+        return mean_delta_opt(maps, normalization, loss.window, references, images, with_loss)
 
     def _refuse_unlinked(self, layer: str) -> None:
         weight: Any = self.model.get_submodule(self.graph.layers[layer].module).weight
@@ -173,17 +177,6 @@ class Sauron:
                 f"{layer} was called without gradient, so δ_opt could not train it; call torch.utils.checkpoint with "
                 "use_reentrant=False, or freeze the layer with requires_grad_(False) if it is not trained"
             )
-
-    def _check_exclude(self) -> None:
-        names = [*self.graph.layers, *self.graph.reasons]
-        for pattern in self.config.prune.exclude:
-            if not fnmatch.filter(names, pattern):
-                inside = [f"{pattern}.*"] if fnmatch.filter(names, f"{pattern}.*") else []
-                near = inside or difflib.get_close_matches(pattern, names, n=1) or names[:1]
-                raise ConfigError(f"prune.exclude names {pattern!r}, which fits no layer; did you mean {near[0]!r}?")
-        patterns = self.config.prune.exclude
-        if self.graph.layers and all(any(fnmatch.fnmatchcase(n, p) for p in patterns) for n in self.graph.layers):
-            raise ConfigError("prune.exclude names every layer, so nothing would be pruned; leave some out")
 
     def _nothing(self) -> Tensor:
         return next(self.model.parameters()).new_zeros(())
