@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import sys
+from contextlib import suppress
 
 import torch
 
@@ -17,10 +18,13 @@ _M_MMAP_MAX = -4
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    from importlib.metadata import version  # noqa: PLC0415
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 
-    packages = ("sauron-unet", "torch", "torchio", "monai", "lightning-fabric", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    found = {"python": platform.python_version()}
+    for name in ("sauron-unet", "torch", "torchio", "monai", "lightning-fabric", "numba", "numpy"):
+        with suppress(PackageNotFoundError):  # numba may be missing: all goes on without it
+            found[name] = version(name)
+    return found
 
 
 def device_name(device: torch.device) -> str:

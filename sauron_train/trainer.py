@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.optimizers import make_optimizer
 from sauron_train.probe import ProbeResult, map_shapes, measure_probe, pruning_records
 from sauron_train.progress import Observer
+from sauron_train.pruning.compiled import prepare
 from sauron_train.pruning.policy import History
 from sauron_train.pruning.records import LayerRecord
 from sauron_train.pruning.sauron import Sauron
@@ -158,7 +160,10 @@ class Trainer:
 
     def _run_epochs(self) -> None:
         try:
-            for epoch in range(len(self.history.train_losses) + 1, self.config.epochs + 1):
+            first = len(self.history.train_losses) + 1
+            if self.sauron.measured:
+                prepare(self.fabric.device, partial(self.observer.stage, first))
+            for epoch in range(first, self.config.epochs + 1):
                 self.run_epoch(epoch)
         except OSError as error:
             if self.writer is None:
@@ -253,15 +258,13 @@ class Trainer:
         return TrainLosses(total, segmentation, delta_opt), [images for images in recent if len(images)]
 
     def _end_replays(self) -> None:
-        if self._replayed is None:
+        replayed, self._replayed = self._replayed, None
+        if replayed is None:
             return
-        if self._replayed.failure:
+        replayed.close()
+        if replayed.failure:
             self._replays = False
-            self.observer.remark(
-                f"steps are launched kernel by kernel: no CUDA graph of one ({self._replayed.failure})"
-            )
-        self._replayed.close()
-        self._replayed = None
+            self.observer.remark(f"steps are launched kernel by kernel: no CUDA graph of one ({replayed.failure})")
 
     def backward(self, images: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[float, float, float]:
         """Gradients of one step, which is not taken yet.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,12 +69,13 @@ class _CompiledDistances(torch.autograd.Function):
         distances, ranges = maps.new_empty(seen.shape[:2]), maps.new_empty((*seen.shape[:2], 2))
         places = torch.zeros((*seen.shape[:2], 2), dtype=torch.int64)
         kept = maps.new_empty((*seen.shape[:2], how.size) if bare else (0, 0, 0))
-        filled = [tensor.numpy() for tensor in (distances, ranges, places, kept)]
-
-        def work(_: int, begin: int, stop: int) -> None:
-            _compiled().forward(_array(seen), how, (begin, stop), *filled)
-
-        _share(work, seen.shape)
+        filled = [_array(tensor) for tensor in (distances, ranges, places, kept)]
+        parts = _parts(seen.shape)
+        if parts > 1:
+            with _threads(parts):
+                _compiled().forward_on_threads(_array(seen), how, parts, *filled)
+        else:
+            _compiled().forward(_array(seen), how, (0, distances.numel()), *filled)
         ctx.save_for_backward(kept if bare else maps, distances, ranges, places)
         ctx.how, ctx.bare, ctx.images, ctx.shape, ctx.sparse = how, bare, images, maps.shape, with_loss
         return distances
@@ -90,15 +91,16 @@ class _CompiledDistances(torch.autograd.Function):
         kept = saved if ctx.bare else saved.new_empty((0, 0, 0))
         # The derivative of the root is infinite at 0, where the loss drives to: there the gradient is set to zero.
         weights = (gradient * inverse(distances * how.size)).contiguous()
-        pulls = saved.new_zeros((_parts(given.shape), shape[0], how.size))
+        parts = _parts(given.shape)
+        pulls = saved.new_zeros((parts, shape[0], how.size))
         source, found, filled = (_array(maps), _array(kept)), (_array(ranges), _array(places)), _array(given)
-
-        def work(part: int, begin: int, stop: int) -> None:
-            own = _array(pulls[part])
-            _compiled().backward(source, how, (begin, stop), _array(weights), found, own, filled)
-
-        _share(work, given.shape)
-        pull = pulls[0] if len(pulls) == 1 else pulls.sum(dim=0)
+        if parts > 1:
+            with _threads(parts):
+                _compiled().backward_on_threads(source, how, parts, _array(weights), found, _array(pulls), filled)
+        else:
+            span = (0, distances.numel())
+            _compiled().backward(source, how, span, _array(weights), found, _array(pulls[0]), filled)
+        pull = pulls.sum(dim=0) if parts > 1 else pulls[0]
         _compiled().backward_of_references(source, how, found, _array(pull), filled)
         whole = _sparse(result, ctx.images, ctx.shape) if ctx.sparse else among_images(result, ctx.images, ctx.shape)
         return whole, None, None, None, None, None, None
@@ -112,28 +114,56 @@ def _sparse(result: Tensor, images: Chosen, shape: torch.Size) -> Tensor:
     return torch.sparse_coo_tensor(places[None], result, shape, check_invariants=False)
 
 
-def _share(work: Callable[[int, int, int], None], shape: torch.Size) -> None:
-    """Do `work` (part, first map, the one after the last) for all maps, on as many threads as PyTorch uses."""
-    parts, count = _parts(shape), shape[0] * shape[1]
-    bounds = [count * part // parts for part in range(parts + 1)]
-    others = []
-    if parts > 1:
-        threads = _threads(os.getpid(), parts - 1)
-        others = [threads.submit(work, part, bounds[part], bounds[part + 1]) for part in range(1, parts)]
-    try:
-        work(0, bounds[0], bounds[1])
-    finally:
-        for other in others:
-            other.result()
+def prepare(device: torch.device, told: Callable[[str], None]) -> None:
+    """Load the kernels, on one thread and on as many as PyTorch uses, before the first step of a training.
+
+    That takes half a second, and half a minute where they are not compiled yet. Nothing happens where none are used.
+
+    Args:
+        device: on which the maps will lie.
+        told: what is going on, in words.
+    """
+    if device.type != "cpu" or _kernels() is None:
+        return
+    told("loading δ_opt (compiled once on a machine, in half a minute)")
+    for side in (2, _VOXELS_PER_THREAD):
+        maps = torch.zeros(2, 2, side, 2).requires_grad_()
+        compiled_distances(maps, 0, 2, True, False).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _parts(shape: torch.Size) -> int:
-    return max(1, min(torch.get_num_threads(), shape[0] * shape[1], shape.numel() // _VOXELS_PER_THREAD))
+    """On how many threads maps are worth being shared; 1 where Numba would bring threads of its own.
+
+    PyTorch's threads wait for their next work by spinning, so that others find no core free.
+    """
+    wanted = min(torch.get_num_threads(), shape[0] * shape[1], shape.numel() // _VOXELS_PER_THREAD)
+    return min(wanted, _most_threads()) if wanted > 1 else 1
 
 
-@functools.lru_cache(maxsize=4)
-def _threads(process: int, count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="delta-opt")
+@functools.cache
+def _most_threads() -> int:
+    try:
+        importlib.import_module("numba.np.ufunc.omppool")
+    except ImportError:
+        return 1
+    config: Any = importlib.import_module("numba").config
+    config.THREADING_LAYER = "omp"
+    return int(config.NUMBA_NUM_THREADS)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Numba's number of threads for a while. What it sets when it starts them would otherwise be PyTorch's, too."""
+    from numba import get_num_threads, set_num_threads  # noqa: PLC0415
+
+    torchs, numbas = torch.get_num_threads(), get_num_threads()
+    set_num_threads(number)
+    try:
+        yield
+    finally:
+        set_num_threads(numbas)
+        if torch.get_num_threads() != torchs:
+            torch.set_num_threads(torchs)
 
 
 def _with_three_axes(maps: Tensor) -> Tensor:

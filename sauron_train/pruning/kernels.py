@@ -1,8 +1,7 @@
 """δ_opt on a CPU, map by map: each map is read from memory once, where PyTorch's operations read it several times.
 
 Compiled by Numba at the first use and kept on disk from then on. Maps are (B, C, D, H, W), contiguous, float32; in 2D
-D is 1. A range of maps is counted over images and channels, so that threads can share them; nothing here holds
-Python's lock.
+D is 1. A range of maps is counted over images and channels, so that threads can share them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from sauron_train.pruning.pooling import windows
 
@@ -73,7 +72,8 @@ def forward(maps: Any, how: Any, span: tuple[int, int], distances: Any, ranges: 
         ranges[b, c, 0], ranges[b, c, 1] = factor, offset
         places[b, c, 0], places[b, c, 1] = ends[0], ends[1]
         if len(kept):
-            kept[b, c, :] = own
+            for j in range(how.size):
+                kept[b, c, j] = own[j]
 
 
 @njit(nogil=True, cache=True)
@@ -115,11 +115,36 @@ def backward_of_references(source: Any, how: Any, found: Any, pulls: Any, result
         _spread(pulls[b], own, how, found[0][b, c, 0], found[1][b, c], result[b, c])
 
 
+@njit(nogil=True, cache=True, parallel=True)
+def forward_on_threads(maps: Any, how: Any, parts: int, distances: Any, ranges: Any, places: Any, kept: Any) -> None:
+    """`forward` of all maps in some parts, a thread each."""
+    count = maps.shape[0] * maps.shape[1]
+    at, scale, sides, inside, size = how  # what goes to a thread must be plain
+    (a, b, c), (d, e, f) = sides, inside
+    for part in prange(parts):
+        span = (count * part // parts, count * (part + 1) // parts)
+        forward(maps, How(at, scale, (a, b, c), (d, e, f), size), span, distances, ranges, places, kept)
+
+
+@njit(nogil=True, cache=True, parallel=True)
+def backward_on_threads(source: Any, how: Any, parts: int, weights: Any, found: Any, pulls: Any, result: Any) -> None:
+    """`backward` of all maps in some parts, a thread and pulls (parts, B, n) of its own for each."""
+    count = result.shape[0] * result.shape[1]
+    at, scale, sides, inside, size = how
+    (a, b, c), (d, e, f) = sides, inside
+    (maps, kept), (ranges, places) = source, found
+    for part in prange(parts):
+        span = (count * part // parts, count * (part + 1) // parts)
+        own = How(at, scale, (a, b, c), (d, e, f), size)
+        backward((maps, kept), own, span, weights, (ranges, places), pulls[part], result)
+
+
 @njit(nogil=True, cache=True)
 def _again(source: Any, how: Any, ranges: Any, b: int, c: int, pooled: Any) -> None:
     maps, kept = source
     if len(kept):
-        pooled[:] = kept[b, c]
+        for j in range(how.size):
+            pooled[j] = kept[b, c, j]
     else:
         _pool(maps[b, c], how, ranges[b, c, 0], ranges[b, c, 1], pooled)
 

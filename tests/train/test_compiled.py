@@ -76,14 +76,21 @@ def test_on_several_threads(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(found[1], expected[1], **CLOSE)
 
 
-@pytest.mark.usefixtures("two_threads")
-def test_what_fails_on_another_thread_is_raised() -> None:
-    def work(part: int, _begin: int, _stop: int) -> None:
-        if part:
-            raise MemoryError("no more")
+def test_threads_stay_as_many_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_VOXELS_PER_THREAD", 1)
+    before = torch.get_num_threads()
+    try:
+        for number in (1, 2, 1):
+            torch.set_num_threads(number)
+            delta_opt(some_maps((2, 5, 8, 8)).requires_grad_()).mean().backward()
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
 
-    with pytest.raises(MemoryError, match="no more"):
-        compiled._share(work, torch.Size((2, 3, 4, 4)))
+
+def test_one_thread_where_numba_has_none_in_common_with_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_most_threads", lambda: 1)
+    assert compiled._parts(torch.Size((8, 64, 512, 512))) == 1
 
 
 @pytest.mark.parametrize("at", [(0, 2, 0, 0), (0, 0, 3, 5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_a_network_in_eight_bits(cut_run: Path, tmp_path: Path, capsys: pytest.C
     assert abs(made.cost) < 0.1
     measured = evaluate(run, None, None, quiet)
     assert measured["mean_dice"] == pytest.approx(sum(made.dice.values()) / len(made.dice), abs=0.05)
+    assert made.seconds > 0
+    assert made.seconds_float32 > 0
     assert made.size_float32 == pytest.approx(whole.size, rel=0.02)
 
     model = openvino.Core().read_model(tmp_path / "small.xml")
@@ -59,6 +62,7 @@ def test_the_command(cut_run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Dice, int8" in done.stdout
     assert "mean Dice of the validation cases" in done.stdout
+    assert re.search(r"a patch takes [\d.]+ ms in 32 bits, [\d.]+ ms in 8 on this machine \([\d.]+\)", done.stdout)
     again = sauron("export", cut_run, "--format", "openvino", "--int8", "--out", tmp_path / "small.xml")
     assert "exists already" in again.stderr
 
