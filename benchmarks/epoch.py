@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--recipe")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--set", action="append", default=[], help="key=value, as for sauron-train run")
-    parser.add_argument("--epochs", type=int, default=5, help="of each kind; the first is warming up")
+    parser.add_argument("--epochs", type=int, default=9, help="of each kind; the first is warming up")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--run", type=Path, help="a finished run to read instead")
     arguments = parser.parse_args()
@@ -68,13 +68,18 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     kinds = {"whole": trainer(config, NOTHING_IS_CUT, arguments, folder / "whole")}
     kinds["plain"] = trainer(config, PLAIN, arguments, folder / "plain")
     spent: dict[str, dict[int, float]] = defaultdict(dict)
-    parts = watched(kinds["whole"])
+    parts, plain_parts = (watched(kinds[kind]) for kind in ("whole", "plain"))
     waiting = waited_for(kinds["whole"])
     for epoch in range(1, arguments.epochs + 1):
-        spent["plain"][epoch] = timed(lambda at=epoch: plain_epoch(kinds["plain"], at))
-        spent["whole"][epoch] = timed(lambda at=epoch: kinds["whole"].run_epoch(at))
+        turns = {
+            "plain": lambda at=epoch: plain_epoch(kinds["plain"], at),
+            "whole": lambda at=epoch: kinds["whole"].run_epoch(at),
+        }
+        # The other way round every other time, so that a machine that gets slower or faster favours none.
+        for kind in turns if epoch % 2 else reversed(list(turns)):
+            spent[kind][epoch] = timed(turns[kind])
         if epoch == 1:
-            for seconds in (*spent.values(), waiting, *parts.values()):
+            for seconds in (*spent.values(), waiting, *parts.values(), *plain_parts.values()):
                 seconds.clear()
     stored = kinds["whole"].maps_plan.epochs
     for which, epochs in (
@@ -82,7 +87,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         ("maps stored", [e for e in spent["whole"] if e in stored]),
     ):
         if epochs:
-            tell(which, [spent["whole"][e] for e in epochs], [spent["plain"][e] for e in spent["plain"]])
+            tell(which, [spent["whole"][e] for e in epochs], [spent["plain"][e] for e in epochs])
+    tell("steps alone", parts["steps"], plain_parts["steps"])
     count, total = len(spent["whole"]), sum(spent["whole"].values())
     print("of all whole epochs:")
     for part, seconds in parts.items():
@@ -91,10 +97,11 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def tell(which: str, whole: list[float], plain: list[float]) -> None:
-    low, middle, high = min(whole), statistics.median(whole), max(whole)
-    usual = statistics.median(plain)
-    of_plain = f"plain {usual:.1f} s ({min(plain):.1f} to {max(plain):.1f})"
-    print(f"{which}: {middle:.1f} s ({low:.1f} to {high:.1f}), {of_plain}: {middle / usual:.3f}")
+    """Seconds, and the median of the ratios of epochs that followed each other."""
+    ratios = sorted(own / usual for own, usual in zip(whole, plain, strict=True))
+    seconds, of_plain = (f"{statistics.median(s):.1f} s ({min(s):.1f} to {max(s):.1f})" for s in (whole, plain))
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    print(f"{which}: {seconds}, plain {of_plain}: {statistics.median(ratios):.3f} ({spread})")
 
 
 def trainer(config: dict[str, Any], changes: dict[str, Any], arguments: argparse.Namespace, out: Path) -> Trainer:
