@@ -20,10 +20,10 @@ def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 
-    found = {"python": platform.python_version()}
-    for name in ("sauron-unet", "torch", "torchio", "monai", "lightning-fabric", "numba", "numpy"):
-        with suppress(PackageNotFoundError):  # numba may be missing: all goes on without it
-            found[name] = version(name)
+    packages = ("sauron-unet", "torch", "torchio", "monai", "lightning-fabric", "numpy")
+    found = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    with suppress(PackageNotFoundError):  # all goes on without it
+        found["numba"] = version("numba")
     return found
 
 

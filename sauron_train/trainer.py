@@ -161,7 +161,7 @@ class Trainer:
     def _run_epochs(self) -> None:
         try:
             first = len(self.history.train_losses) + 1
-            if self.sauron.measured:
+            if self.sauron.measured and self.config.hardware.precision == "32-true":
                 prepare(self.fabric.device, partial(self.observer.stage, first))
             for epoch in range(first, self.config.epochs + 1):
                 self.run_epoch(epoch)

@@ -26,7 +26,7 @@ _VOXELS_PER_THREAD = 2**17
 def fits(maps: Tensor) -> bool:
     """Whether there is a kernel for maps (B, C, *spatial): float32 on a CPU, row by row in memory, at most 3 axes."""
     plain = maps.device.type == "cpu" and maps.dtype == torch.float32 and maps.is_contiguous()
-    return plain and 3 <= maps.ndim <= 5 and maps.numel() > 0 and _kernels() is not None
+    return plain and 3 <= maps.ndim <= 5 and maps.numel() > 0 and not _fake(maps) and _kernels() is not None
 
 
 def compiled_distances(
@@ -110,25 +110,23 @@ def _sparse(result: Tensor, images: Chosen, shape: torch.Size) -> Tensor:
     """A gradient at some images as one at the whole batch, which autograd adds to those images alone."""
     if images is None:
         return result
-    places = images if isinstance(images, Tensor) else torch.tensor(images)
+    places = images.long() if isinstance(images, Tensor) else torch.tensor(images)
     return torch.sparse_coo_tensor(places[None], result, shape, check_invariants=False)
 
 
 def prepare(device: torch.device, told: Callable[[str], None]) -> None:
-    """Load the kernels, on one thread and on as many as PyTorch uses, before the first step of a training.
+    """Load the kernels before the first step of a training, those for several threads, too, if PyTorch uses them.
 
-    That takes half a second, and half a minute where they are not compiled yet. Nothing happens where none are used.
+    That takes a second, and half a minute where they are not compiled yet. Nothing happens where none are used.
 
     Args:
         device: on which the maps will lie.
         told: what is going on, in words.
     """
-    if device.type != "cpu" or _kernels() is None:
-        return
-    told("loading δ_opt (compiled once on a machine, in half a minute)")
-    for side in (2, _VOXELS_PER_THREAD):
-        maps = torch.zeros(2, 2, side, 2).requires_grad_()
-        compiled_distances(maps, 0, 2, True, False).sum().backward()  # type: ignore[no-untyped-call]
+    if device.type == "cpu":
+        told("loading δ_opt (compiled once on a machine, in half a minute)")
+        if _kernels() is not None and torch.get_num_threads() > 1:
+            _most_threads()
 
 
 def _parts(shape: torch.Size) -> int:
@@ -142,13 +140,23 @@ def _parts(shape: torch.Size) -> int:
 
 @functools.cache
 def _most_threads() -> int:
+    """Numba's number of threads if they are PyTorch's, else 1; its choice of threads is left as it is."""
+    config: Any = importlib.import_module("numba").config
+    before = config.THREADING_LAYER
+    if before not in ("default", "omp"):
+        return 1
     try:
         importlib.import_module("numba.np.ufunc.omppool")
-    except ImportError:
+        config.THREADING_LAYER = "omp"
+        _try(_compiled(), parts=2)
+        used = importlib.import_module("numba").threading_layer()
+    except Exception as error:
+        logging.getLogger(__name__).info("δ_opt is computed on one thread: %s", error)
         return 1
-    config: Any = importlib.import_module("numba").config
-    config.THREADING_LAYER = "omp"
-    return int(config.NUMBA_NUM_THREADS)
+    finally:
+        config.THREADING_LAYER = before
+    # Whoever has started its threads before has chosen them, too.
+    return int(config.NUMBA_NUM_THREADS) if used == "omp" else 1
 
 
 @contextmanager
@@ -157,7 +165,7 @@ def _threads(number: int) -> Iterator[None]:
     from numba import get_num_threads, set_num_threads  # noqa: PLC0415
 
     torchs, numbas = torch.get_num_threads(), get_num_threads()
-    set_num_threads(number)
+    set_num_threads(min(number, numbas))
     try:
         yield
     finally:
@@ -184,10 +192,42 @@ def _compiled() -> ModuleType:
 
 @functools.cache
 def _kernels() -> ModuleType | None:
-    """The compiled kernels; None where Numba is not installed, or finds no folder to keep them in."""
+    """The compiled kernels; None where Numba is not installed, is not to compile, or cannot."""
     try:
         from sauron_train.pruning import kernels  # noqa: PLC0415
-    except (ImportError, RuntimeError, OSError) as error:
-        logging.getLogger(__name__).warning("δ_opt is computed by PyTorch, which takes longer: %s", error)
+
+        if importlib.import_module("numba").config.DISABLE_JIT:
+            return None
+        _try(kernels, parts=1)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logging.getLogger(__name__).warning("δ_opt is computed by PyTorch, which takes longer: %s", reason)
         return None
     return kernels
+
+
+def _try(kernels: ModuleType, parts: int) -> None:
+    """Run all kernels once, which is when they are compiled or read, and when that fails."""
+    maps = torch.zeros(2, 2, 1, 2, 2)
+    how = kernels.How.of(maps.shape, 0, 2, True)
+    distances, ranges, places = torch.zeros(2, 2), torch.zeros(2, 2, 2), torch.zeros(2, 2, 2, dtype=torch.int64)
+    kept, pulls, result = torch.zeros(0, 0, 0), torch.zeros(parts, 2, 1), torch.zeros_like(maps)
+    filled, source = [_array(t) for t in (distances, ranges, places, kept)], (_array(maps), _array(kept))
+    found = _array(ranges), _array(places)
+    if parts == 1:
+        kernels.forward(_array(maps), how, (0, 4), *filled)
+        kernels.backward(source, how, (0, 4), _array(distances), found, _array(pulls[0]), _array(result))
+        kernels.backward_of_references(source, how, found, _array(pulls[0]), _array(result))
+    else:
+        with _threads(parts):
+            kernels.forward_on_threads(_array(maps), how, parts, *filled)
+            kernels.backward_on_threads(source, how, parts, _array(distances), found, _array(pulls), _array(result))
+
+
+def _fake(maps: Tensor) -> bool:
+    """Whether maps have a shape alone, as where somebody measures memory."""
+    if type(maps) is Tensor:
+        return False
+    from torch._subclasses.fake_tensor import FakeTensor  # noqa: PLC0415
+
+    return isinstance(maps, FakeTensor)

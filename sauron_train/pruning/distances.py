@@ -39,7 +39,11 @@ def delta_opt(
 
     Returns:
         (images, C - 1) to the other maps in their order, in the type of the maps but at least float32.
+
+    Raises:
+        IndexError, ValueError: see `distances_to_reference`.
     """
+    reference = range(maps.shape[1])[reference]  # the others are counted from it
     distances = distances_to_reference(maps, reference, window, normalization == "maps", images, with_loss)
     others = (
         distances[:, 1:] if reference == 0 else torch.cat([distances[:, :reference], distances[:, reference + 1 :]], 1)

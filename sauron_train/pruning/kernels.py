@@ -158,9 +158,9 @@ def _range(one: Any, how: Any, ends: Any) -> tuple[Any, Any]:
     voxels = one.reshape(-1)
     _places(voxels.view(np.int32), ends)
     low, extent = voxels[ends[0]], voxels[ends[1]] - voxels[ends[0]]
-    if extent == 0:
+    inverse = np.float32(1) / extent if extent != 0 else np.float32(0)
+    if extent == 0 or np.isinf(inverse):  # as good as constant
         return np.float32(0), np.float32(0)
-    inverse = np.float32(1) / extent
     return inverse / cells, -low * inverse
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -38,14 +39,26 @@ def distances_to_reference(
 
     Returns:
         (images, C) in the type of the maps but at least float32; 0 at the reference.
+
+    Raises:
+        IndexError: there is no such reference map or image.
+        ValueError: an image is named twice.
     """
+    reference = range(maps.shape[1])[reference]
     # What an activation gives is kept for backward anyway, by it or its reader; what a bare convolution gives is not.
     bare = "Convolution" in type(maps.grad_fn).__name__
-    chosen = images if images is None or isinstance(images, Tensor) else tuple(images)
+    chosen = images if images is None or isinstance(images, Tensor) else _positions(images, len(maps))
     if fits(maps):
         return compiled_distances(maps, reference, window, scale, bare, chosen, with_loss)
     distances: Tensor = _Distances.apply(maps, reference, window, scale, bare, chosen)  # type: ignore[no-untyped-call]
     return distances
+
+
+def _positions(images: Sequence[int], batch: int) -> tuple[int, ...]:
+    positions = tuple(range(batch)[image] for image in images)
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"images of a batch can be looked at once each, not {list(images)}")
+    return positions
 
 
 class _Range(NamedTuple):

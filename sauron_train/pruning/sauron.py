@@ -163,6 +163,8 @@ class Sauron:
             raise PruningError(
                 "call the model on a batch in training mode before each penalty(); one pass can be asked once"
             )
+        # A map that was made again gets no gradient from the loss.
+        with_loss = with_loss and self._maps.of_network
         self._maps.clear()
         loss = self.config.loss
         references = [self._draw(m.shape[1]) for m in maps] if loss.reference == "random" else None

@@ -88,6 +88,11 @@ class Maps(Mapping[str, Tensor]):
         """Whether a layer's map was made without gradient in a pass that has one."""
         return any(heard.module in self._unlinked for heard in _modules(self._way[layer]))
 
+    @property
+    def of_network(self) -> bool:
+        """Whether all maps are those that the network goes on with, and none was made again."""
+        return all(isinstance(tap, Heard) for tap in self._way.values())
+
     def hear(self, module: str, output: Tensor) -> None:
         """Keep what a module gave."""
         call = self._calls.get(module, 0)

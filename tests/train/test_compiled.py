@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+import numba
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
 
 from sauron_train.pruning import compiled
 from sauron_train.pruning.distances import delta_opt
@@ -113,6 +115,37 @@ def test_large_and_small_values() -> None:
     torch.testing.assert_close(found[0], expected[0], **CLOSE)
 
 
+@pytest.mark.parametrize("extent", [1e-39, 1e-45])
+@pytest.mark.parametrize("reference", [0, 1])
+def test_what_is_as_good_as_constant(extent: float, reference: int) -> None:
+    maps = some_maps((1, 3, 4, 4))
+    maps[0, 1] = 0
+    maps[0, 1, 0, 0] = extent
+    leaf = maps.requires_grad_()
+    distances = distances_to_reference(leaf, reference, 2, True)
+    constant = maps.detach().clone()
+    constant[0, 1] = 0
+    torch.testing.assert_close(distances.detach(), distances_to_reference(constant, reference, 2, True))
+    distances.sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_positions_are_counted_from_the_end_too_and_others_refused(dtype: torch.dtype) -> None:
+    maps = some_maps((3, 4, 6, 8)).to(dtype).requires_grad_()
+    from_end = delta_opt(maps, reference=-1, images=[-1, 0], with_loss=True)
+    torch.testing.assert_close(from_end, delta_opt(maps, reference=3, images=[2, 0]))
+    for reference in (4, -5):
+        with pytest.raises(IndexError):
+            delta_opt(maps, reference=reference)
+    for images in ([3], [-4], [0, 7]):
+        with pytest.raises(IndexError):
+            delta_opt(maps, images=images)
+    with pytest.raises(ValueError, match="once each"):
+        delta_opt(maps, images=[1, -2])
+
+
 def test_only_what_there_are_kernels_for() -> None:
     maps = torch.zeros(2, 4, 6, 8)
     assert compiled.fits(maps)
@@ -122,6 +155,8 @@ def test_only_what_there_are_kernels_for() -> None:
     assert not compiled.fits(torch.zeros(2, 4, 6, 8, 2, 2))
     assert not compiled.fits(torch.zeros(0, 4, 6, 8))
     assert not compiled.fits(maps.to("meta"))
+    with FakeTensorMode():
+        assert not compiled.fits(torch.zeros(2, 4, 6, 8))
 
 
 def test_other_layouts_in_memory() -> None:
@@ -169,28 +204,78 @@ def test_where_there_is_a_loss_nothing_is_made_for_images_that_are_not_looked_at
     torch.testing.assert_close(beside.to_dense(), alone)
 
 
-def test_no_numba(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    real = builtins.__import__
+class Functional(nn.Module):
+    """Its activations are no modules, so that its maps are made a second time for δ_opt."""
 
-    def refuse(name: str, *rest: Any) -> Any:
-        if name == "numba" or (name == "sauron_train.pruning" and "kernels" in (rest[2] or ())):
-            raise ImportError("No module named 'numba'")
-        return real(name, *rest)
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: Tensor) -> Any:
+        maps = F.relu(self.first(images))
+        return self.last(F.leaky_relu(maps + self.second(maps)))
+
+
+@pytest.mark.parametrize("with_loss", [False, True])
+def test_maps_that_are_made_again_get_no_gradient_from_the_loss(with_loss: bool) -> None:
+    torch.manual_seed(0)
+    model, images = Functional(), torch.randn(3, 1, 8, 8)
+    sauron = Sauron(model, images, {"loss": {"samples": 1}})
+    loss = model.train()(images).square().mean() + sauron.penalty(with_loss=with_loss)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """As if no kernel had been loaded yet."""
+    for loaded in (compiled._kernels, compiled._most_threads):
+        loaded.cache_clear()
+    yield
+    for loaded in (compiled._kernels, compiled._most_threads):
+        loaded.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(
+    "error", [ImportError("No module named 'numba'"), EOFError("Ran out of input"), OSError(28, "No space left")]
+)
+def test_kernels_that_cannot_be_had(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_words: Any, **_keywords: Any) -> None:
+        raise error
 
     maps = some_maps((2, 5, 6, 8))
     expected = delta_opt(maps)
-    monkeypatch.setattr(builtins, "__import__", refuse)
     compiled._kernels.cache_clear()
-    try:
-        with caplog.at_level(logging.WARNING):
-            torch.testing.assert_close(delta_opt(maps), expected, **CLOSE)
-            delta_opt(maps)
-        assert not compiled.fits(maps)
-        assert [r.getMessage() for r in caplog.records] == [
-            "δ_opt is computed by PyTorch, which takes longer: No module named 'numba'"
-        ]
-    finally:
-        compiled._kernels.cache_clear()
+    monkeypatch.setattr(compiled, "_try", fail)
+    with caplog.at_level(logging.WARNING):
+        torch.testing.assert_close(delta_opt(maps), expected, **CLOSE)
+        delta_opt(maps)
+        compiled.prepare(torch.device("cpu"), lambda _what: None)
+    assert not compiled.fits(maps)
+    assert [r.getMessage() for r in caplog.records] == [f"δ_opt is computed by PyTorch, which takes longer: {error}"]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_kernels_that_are_not_to_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert not compiled.fits(torch.zeros(2, 4, 6, 8))
+
+
+@pytest.mark.usefixtures("fresh")
+def test_threads_that_somebody_else_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "THREADING_LAYER", "workqueue")
+    assert compiled._most_threads() == 1
+    assert numba.config.THREADING_LAYER == "workqueue"
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 1), ("meta", 0)])
+def test_it_is_told_what_takes_long(device: str, times: int) -> None:
+    told: list[str] = []
+    compiled.prepare(torch.device(device), told.append)
+    assert len(told) == times
 
 
 def test_a_network_steps_alike_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
