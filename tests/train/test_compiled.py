@@ -204,6 +204,21 @@ def test_where_there_is_a_loss_nothing_is_made_for_images_that_are_not_looked_at
     torch.testing.assert_close(beside.to_dense(), alone)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_made_when_that_of_the_network_has_come_to_the_maps(dtype: torch.dtype) -> None:
+    """Not all at first, where they would lie in memory until they are needed."""
+    events: list[str] = []
+    first = some_maps((2, 4, 8, 8)).to(dtype).requires_grad_() * 2
+    second = first.exp()
+    penalties = [distances_to_reference(maps, 0, 2, True) for maps in (first, second)]
+    for name, distances in zip(("δ_opt of the first", "δ_opt of the second"), penalties, strict=True):
+        assert distances.grad_fn is not None
+        distances.grad_fn.register_hook(lambda *_, name=name: events.append(name))
+    second.register_hook(lambda _: events.append("second"))
+    (second.sum() + penalties[0].sum() + penalties[1].sum()).backward()
+    assert events == ["δ_opt of the second", "second", "δ_opt of the first"]
+
+
 class Functional(nn.Module):
     """Its activations are no modules, so that its maps are made a second time for δ_opt."""
 
