@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,8 @@ def _parts(shape: torch.Size) -> int:
 @functools.cache
 def _most_threads() -> int:
     """Numba's number of threads if they are PyTorch's, else 1; its choice of threads is left as it is."""
+    if sys.platform != "linux":  # a second OpenMP beside PyTorch's ends the process on macOS
+        return 1
     config: Any = importlib.import_module("numba").config
     before = config.THREADING_LAYER
     if before not in ("default", "omp"):
