@@ -162,7 +162,7 @@ class Trainer:
         try:
             first = len(self.history.train_losses) + 1
             if self.sauron.measured and self.config.hardware.precision == "32-true":
-                prepare(self.fabric.device, partial(self.observer.stage, first))
+                prepare(self.fabric.device, partial(self.observer.stage, first), self.observer.remark)
             for epoch in range(first, self.config.epochs + 1):
                 self.run_epoch(epoch)
         except OSError as error:

@@ -6,6 +6,7 @@ import functools
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Fewer voxels than this are not worth the time of handing them to another thread (design choice).
 _VOXELS_PER_THREAD = 2**17
+# Seconds after which somebody who waits wants to know what for.
+_LATE = 3.0
 
 
 def fits(maps: Tensor) -> bool:
@@ -115,7 +118,7 @@ def _sparse(result: Tensor, images: Chosen, shape: torch.Size) -> Tensor:
     return torch.sparse_coo_tensor(places[None], result, shape, check_invariants=False)
 
 
-def prepare(device: torch.device, told: Callable[[str], None]) -> None:
+def prepare(device: torch.device, told: Callable[[str], None], remark: Callable[[str], None]) -> None:
     """Load the kernels before the first step of a training, those for several threads, too, if PyTorch uses them.
 
     That takes a second, and half a minute where they are not compiled yet. Nothing happens where none are used.
@@ -123,11 +126,21 @@ def prepare(device: torch.device, told: Callable[[str], None]) -> None:
     Args:
         device: on which the maps will lie.
         told: what is going on, in words.
+        remark: given a sentence, by another thread, if they are not there after three seconds.
     """
-    if device.type == "cpu":
-        told("loading δ_opt (compiled once on a machine, in half a minute)")
+    if device.type != "cpu":
+        return
+    told("loading δ_opt")
+    late = threading.Timer(
+        _LATE, remark, ["δ_opt is being compiled for this machine, which takes half a minute and is done once"]
+    )
+    late.daemon = True
+    late.start()
+    try:
         if _kernels() is not None and torch.get_num_threads() > 1:
             _most_threads()
+    finally:
+        late.cancel()
 
 
 def _parts(shape: torch.Size) -> int:
@@ -200,10 +213,12 @@ def _kernels() -> ModuleType | None:
         from sauron_train.pruning import kernels  # noqa: PLC0415
 
         if importlib.import_module("numba").config.DISABLE_JIT:
-            return None
+            raise RuntimeError("NUMBA_DISABLE_JIT is set")
         _try(kernels, parts=1)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "no locator available" in reason:
+            reason = "there is no folder to keep compiled kernels in; name one that can be written as NUMBA_CACHE_DIR"
         logging.getLogger(__name__).warning("δ_opt is computed by PyTorch, which takes longer: %s", reason)
         return None
     return kernels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -268,15 +269,28 @@ def test_kernels_that_cannot_be_had(
     with caplog.at_level(logging.WARNING):
         torch.testing.assert_close(delta_opt(maps), expected, **CLOSE)
         delta_opt(maps)
-        compiled.prepare(torch.device("cpu"), lambda _what: None)
+        compiled.prepare(torch.device("cpu"), lambda _what: None, lambda _sentence: None)
     assert not compiled.fits(maps)
     assert [r.getMessage() for r in caplog.records] == [f"δ_opt is computed by PyTorch, which takes longer: {error}"]
 
 
 @pytest.mark.usefixtures("fresh")
-def test_kernels_that_are_not_to_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_that_are_not_to_be_compiled(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     assert not compiled.fits(torch.zeros(2, 4, 6, 8))
+    assert "NUMBA_DISABLE_JIT is set" in caplog.text
+
+
+@pytest.mark.usefixtures("fresh")
+def test_the_way_out_is_named_where_kernels_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_words: Any, **_keywords: Any) -> None:
+        raise RuntimeError("cannot cache function 'forward': no locator available for file 'kernels.py'")
+
+    monkeypatch.setattr(compiled, "_try", fail)
+    assert not compiled.fits(torch.zeros(2, 4, 6, 8))
+    assert "name one that can be written as NUMBA_CACHE_DIR" in caplog.text
 
 
 @pytest.mark.usefixtures("fresh")
@@ -289,8 +303,24 @@ def test_threads_that_somebody_else_has_chosen(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(("device", "times"), [("cpu", 1), ("meta", 0)])
 def test_it_is_told_what_takes_long(device: str, times: int) -> None:
     told: list[str] = []
-    compiled.prepare(torch.device(device), told.append)
+    remarks: list[str] = []
+    compiled.prepare(torch.device(device), told.append, remarks.append)
     assert len(told) == times
+
+
+@pytest.mark.usefixtures("fresh")
+def test_who_waits_for_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = threading.Event()
+    sentences: list[str] = []
+
+    def remark(sentence: str) -> None:
+        sentences.append(sentence)
+        said.set()
+
+    monkeypatch.setattr(compiled, "_LATE", 0.01)
+    monkeypatch.setattr(compiled, "_try", lambda *_words, **_keywords: said.wait(60))
+    compiled.prepare(torch.device("cpu"), lambda _what: None, remark)
+    assert sentences == ["δ_opt is being compiled for this machine, which takes half a minute and is done once"]
 
 
 def test_a_network_steps_alike_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
