@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from commanding import sauron
 
 from sauron_train.data.phantom import make_phantom
+from sauron_train.pruning import compiled
 
 TINY = [
     *("epochs=1", "data.steps_per_epoch=60", "data.foreground=1.0", "data.batch_size=4", "data.patch=[32, 32]"),
@@ -16,6 +18,12 @@ TINY = [
     *("augment.scale_p=0", "augment.rotation_p=0", "augment.gamma_p=0", "name=tiny", "data.workers=0"),
     *("probe.images=1", "hardware.accelerator=cpu"),
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels() -> None:
+    """Compiled before any training, so that none remarks that it waits for them."""
+    compiled.prepare(torch.device("cpu"), lambda _what: None, lambda _sentence: None)
 
 
 @pytest.fixture(scope="session")
