@@ -34,7 +34,7 @@ def fits(maps: Tensor) -> bool:
 
 
 def compiled_distances(
-    maps: Tensor, reference: int, window: int, scale: bool, bare: bool, images: Chosen = None, with_loss: bool = False
+    maps: Tensor, reference: int, window: int, scale: bool, bare: bool, images: Chosen = None, sparse: bool = False
 ) -> Tensor:
     """As `distances_to_reference`, for maps that fit.
 
@@ -45,13 +45,13 @@ def compiled_distances(
         scale: whether each map is first scaled to [0, 1].
         bare: whether nobody else keeps the maps for backward; then the pooled maps are kept.
         images: which of the batch are looked at.
-        with_loss: as in `distances_to_reference`.
+        sparse: whether the gradient at some images is a sparse one at the whole batch.
 
     Returns:
         (images, C).
     """
     distances: Tensor = _CompiledDistances.apply(  # type: ignore[no-untyped-call]
-        maps, reference, window, scale, bare, images, with_loss
+        maps, reference, window, scale, bare, images, sparse
     )
     return distances
 
@@ -66,7 +66,7 @@ class _CompiledDistances(torch.autograd.Function):
         scale: bool,
         bare: bool,
         images: Chosen,
-        with_loss: bool,
+        sparse: bool,
     ) -> Tensor:
         seen = _with_three_axes(of_images(maps, images))
         how = _compiled().How.of(seen.shape, reference, window, scale)
@@ -81,7 +81,7 @@ class _CompiledDistances(torch.autograd.Function):
         else:
             _compiled().forward(_array(seen), how, (0, distances.numel()), *filled)
         ctx.save_for_backward(kept if bare else maps, distances, ranges, places)
-        ctx.how, ctx.bare, ctx.images, ctx.shape, ctx.sparse = how, bare, images, maps.shape, with_loss
+        ctx.how, ctx.bare, ctx.images, ctx.shape, ctx.sparse = how, bare, images, maps.shape, sparse
         return distances
 
     @staticmethod
@@ -110,10 +110,8 @@ class _CompiledDistances(torch.autograd.Function):
         return whole, None, None, None, None, None, None
 
 
-def _sparse(result: Tensor, images: Chosen, shape: torch.Size) -> Tensor:
+def _sparse(result: Tensor, images: tuple[int, ...] | Tensor, shape: torch.Size) -> Tensor:
     """A gradient at some images as one at the whole batch, which autograd adds to those images alone."""
-    if images is None:
-        return result
     places = images.long() if isinstance(images, Tensor) else torch.tensor(images)
     return torch.sparse_coo_tensor(places[None], result, shape, check_invariants=False)
 

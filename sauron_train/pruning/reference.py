@@ -48,18 +48,17 @@ def distances_to_reference(
     # What an activation gives is kept for backward anyway, by it or its reader; what a bare convolution gives is not.
     bare = "Convolution" in type(maps.grad_fn).__name__
     chosen = images if images is None or isinstance(images, Tensor) else _positions(images, len(maps))
-    distances: Tensor
     if fits(maps):
-        distances = compiled_distances(maps, reference, window, scale, bare, chosen, with_loss)
-    else:
-        distances = _Distances.apply(maps, reference, window, scale, bare, chosen)  # type: ignore[no-untyped-call]
-    if chosen is None or not with_loss:  # a sparse gradient is added in place if it is there first
-        _in_its_turn(distances, maps)
-    return distances
+        sparse = with_loss and chosen is not None
+        distances = compiled_distances(maps, reference, window, scale, bare, chosen, sparse)
+        # A sparse gradient is added in place if it is there first.
+        return distances if sparse else _in_its_turn(distances, maps)
+    distances = _Distances.apply(maps, reference, window, scale, bare, chosen)  # type: ignore[no-untyped-call]
+    return _in_its_turn(distances, maps)
 
 
-def _in_its_turn(distances: Tensor, maps: Tensor) -> None:
-    """Have the gradient calculated when that of the network has come to the maps.
+def _in_its_turn(distances: Tensor, maps: Tensor) -> Tensor:
+    """The distances, whose gradient will be calculated when that of the network has come to the maps.
 
     Autograd goes back in the order in which things were done, so all layers' gradients of δ_opt would be made first,
     and lie in memory, as much as the maps themselves, until the network's come to them.
@@ -67,6 +66,7 @@ def _in_its_turn(distances: Tensor, maps: Tensor) -> None:
     node, before = distances.grad_fn, maps.grad_fn
     if node is not None and before is not None and hasattr(node, "_set_sequence_nr"):
         node._set_sequence_nr(before._sequence_nr())
+    return distances
 
 
 def _positions(images: Sequence[int], batch: int) -> tuple[int, ...]:

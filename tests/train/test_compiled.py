@@ -196,8 +196,8 @@ def test_beside_a_loss_only_the_images_that_are_looked_at_are_added_to(images: l
 def test_where_there_is_a_loss_nothing_is_made_for_images_that_are_not_looked_at() -> None:
     maps = some_maps((4, 3, 6, 8)).requires_grad_()
     alone, beside = (
-        torch.autograd.grad(compiled.compiled_distances(maps, 0, 2, True, False, (2,), with_loss).sum(), maps)[0]
-        for with_loss in (False, True)
+        torch.autograd.grad(compiled.compiled_distances(maps, 0, 2, True, False, (2,), sparse).sum(), maps)[0]
+        for sparse in (False, True)
     )
     assert not alone.is_sparse
     assert beside.is_sparse

@@ -10,8 +10,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from oracle import assert_equal_outputs, masked, outputs, random_cut
-from torch import Tensor, nn
-from torch.library import Library
+from torch import Tensor, library, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -191,7 +190,7 @@ def test_a_foreign_hook_keeps_its_layer_whole() -> None:
 
 
 def test_an_operation_of_somebody_elses_with_a_known_name_is_not_taken_for_it() -> None:
-    operations = Library("elsewhere", "DEF")
+    operations = library.Library("elsewhere", "DEF")
     operations.define("silu(Tensor x) -> Tensor")
     operations.impl("silu", lambda x: x.flip(1).clone(), "CompositeExplicitAutograd")
     model = Written(lambda m, x: torch.ops.elsewhere.silu(m.a(x)) + m.b(x))
