@@ -3,12 +3,14 @@
     python benchmarks/step.py --threads 1 --rounds 15
     python benchmarks/step.py --device cuda --precision bf16 --graph
     python benchmarks/step.py --run runs/first --run runs/second
+    python benchmarks/step.py --case 2D --peak exact
 
 The two kinds of step take turns on the same network and the same batch, so that whatever else the machine does falls on
 both; what is printed is the ratio of their medians, with the quartiles of the ratios of neighbours. On a GPU times are
 those of CUDA events, and `--graph` replays each step from a CUDA graph, which is what is left of it when launching its
 kernels costs nothing. `--run` instead times a step of the network that a run ended with beside one of the network that
-it began with, both with δ_opt.
+it began with, both with δ_opt. `--peak` makes three steps of one kind and says how much memory the process took at
+most, to be compared with that of another process and kind.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from sauron_train.checkpoint import load_model
 from sauron_train.complexity import complexity
 from sauron_train.config import NetworkConfig
 from sauron_train.losses import deep_supervision_loss
-from sauron_train.machine import device_name, keep_freed_memory
+from sauron_train.machine import device_name, keep_freed_memory, peak_memory_mb
 from sauron_train.models.unet import UNet, UNetSpec
 from sauron_train.pruning.sauron import Sauron
 from sauron_train.runlog import Run
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--case", choices=("2D", "3D"), help="one of the two; default: both")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--run", type=Path, action="append", help="a run whose networks are timed instead; repeat")
+    parser.add_argument("--peak", choices=tuple(KINDS), help="print the largest memory with steps of this kind instead")
     parser.add_argument("--channels-last", action="store_true", help="maps lie in memory voxel by voxel")
     parser.add_argument("--graph", action="store_true", help="replay steps from a CUDA graph")
     arguments = parser.parse_args()
@@ -86,19 +89,27 @@ def main() -> None:
     how = How(device, arguments.precision == "bf16", arguments.channels_last, arguments.graph)
     ways = [arguments.precision, *(word for word in ("channels_last", "graph") if getattr(how, word))]
     print(f"{device_name(device)}, {arguments.threads} threads, {', '.join(ways)}, torch {torch.__version__}")
+    cases = [case for case in CASES if case.name.startswith(arguments.case or "")]
+    if arguments.peak:
+        if len(cases) > 1:
+            parser.error("--peak needs --case: memory of one is not given back before the other")
+        step = step_of(unpruned(spec_of(cases[0])), cases[0].batch, KINDS[arguments.peak], how)
+        for _ in range(3):
+            step()
+        print(f"{cases[0].name}, {arguments.peak}: {peak_memory_mb(device):.0f} MiB")
+        return
     if arguments.run:
         print("| run | FLOPs left | seconds of a step | of the unpruned network | ratio | quartiles |\n|" + "---|" * 6)
         for folder in arguments.run:
             compare_run(Run(folder), how, arguments.rounds)
         return
     print("| step | kind | seconds | ratio to plain | quartiles | kept for backward | ratio |\n|" + "---|" * 7)
-    for case in (case for case in CASES if case.name.startswith(arguments.case or "")):
+    for case in cases:
         compare(case, how, arguments.rounds)
 
 
 def compare(case: Case, how: How, rounds: int) -> None:
-    config = NetworkConfig(dim=case.dim, levels=case.levels, init_filters=case.filters)
-    spec = UNetSpec.unpruned(config, 1, 2)
+    spec = spec_of(case)
     steps = {kind: step_of(unpruned(spec), case.batch, settings, how) for kind, settings in KINDS.items()}
     kept = {kind: kept_for_backward(step) for kind, step in steps.items()}
     if how.graph:
@@ -137,6 +148,10 @@ def compare_run(run: Run, how: How, rounds: int) -> None:
     now, before = (statistics.median(times[which]) for which in ("last", "first"))
     cells = (run.name, f"{flops[0] / flops[1]:.2f}", f"{now:.3f}", f"{before:.3f}", f"{now / before:.2f}")
     print("| " + " | ".join((*cells, f"{low:.2f} to {high:.2f}")) + " |", flush=True)
+
+
+def spec_of(case: Case) -> UNetSpec:
+    return UNetSpec.unpruned(NetworkConfig(dim=case.dim, levels=case.levels, init_filters=case.filters), 1, 2)
 
 
 def unpruned(spec: UNetSpec) -> UNet:
